@@ -1,0 +1,241 @@
+"""The composition root: builds the objects from the configuration. Nothing else knows which backend is in use."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from connectors.config import Config, ConfigFile, ConnectorConfig, load_config
+from connectors.errors import ConfigurationError, NotFoundError
+from connectors.runtime import Runtime
+from connectors.service.lease import own_name
+from connectors.service.registry import Registry, SourceCatalog
+from connectors.service.schedule import parse_schedule
+from connectors.source import DataSourceConfiguration
+from connectors.utils import nearest
+
+if TYPE_CHECKING:
+    from connectors.backends.ports import Destination, Store
+    from connectors.service.daemon import Daemon
+    from connectors.service.metrics import Metrics
+    from connectors.service.operations import Operations
+    from connectors.service.web import WebServer
+
+__all__ = ["App", "Application", "catalog_for", "config_file", "equip", "open_app", "open_application", "read_config"]
+
+#: Sources that come with the project: service type → module:Class.
+BUILT_IN_SOURCES: Final[Mapping[str, str]] = {"directory": "connectors.sources.directory:DirectoryDataSource"}
+_ENTRY_POINTS: Final = "connectors.sources"
+
+
+# Configuration
+
+
+def catalog_for(declared: Mapping[str, str]) -> SourceCatalog:
+    """Returns the sources: our own, those of installed packages, and those of `config.yml`, which go first."""
+    return SourceCatalog({**BUILT_IN_SOURCES, **_installed_sources(), **declared})
+
+
+@cache
+def _installed_sources() -> Mapping[str, str]:
+    """Sources of installed packages; looked for once, since that reads many files."""
+    return {entry.name: entry.value for entry in entry_points(group=_ENTRY_POINTS)}
+
+
+def read_config(path: str | Path) -> Config:
+    """Reads and checks the whole configuration; raises ConfigError. Blocks on the disk."""
+    return load_config(path, **_HOOKS)
+
+
+def config_file(path: str | Path) -> ConfigFile:
+    """Returns the configuration as a file that is followed."""
+    return ConfigFile(path, **_HOOKS)
+
+
+def _check_schedule(text: str, timezone: str) -> None:
+    parse_schedule(text, timezone)
+
+
+def _check_connector(connector: ConnectorConfig, sources: Mapping[str, str]) -> list[tuple[tuple[str | int, ...], str]]:
+    """Returns what is wrong with one connector, as the path below it and what to write instead."""
+    try:
+        source_class = catalog_for(sources).get(connector.service_type)
+    except (NotFoundError, ConfigurationError) as error:
+        return [(("service_type",), str(error))]
+    defaults = source_class.get_default_configuration()
+    problems: list[tuple[tuple[str | int, ...], str]] = []
+    for name in connector.configuration:
+        if defaults and name not in defaults:
+            near = nearest(name, defaults)
+            hint = f'; did you mean "{near}"?' if near else f"; the source knows {', '.join(defaults)}"
+            problems.append((("configuration", name), f'"{connector.service_type}" has no setting of this name{hint}'))
+    configuration = DataSourceConfiguration.merge(defaults, connector.configuration)
+    for name, text in configuration.problems():
+        problems.append((("configuration", name), text))
+    scheduling = connector.scheduling
+    if scheduling.incremental and not source_class.incremental_sync_enabled:
+        problems.append(
+            (("scheduling", "incremental"), f'"{connector.service_type}" has no incremental sync; remove this line')
+        )
+    if scheduling.access_control:
+        problems.append((("scheduling", "access_control"), "access control syncs are not supported; remove this line"))
+    if connector.filtering.advanced and not source_class.advanced_rules_enabled:
+        problems.append(
+            (
+                ("filtering", "advanced"),
+                f'"{connector.service_type}" has no advanced rules; write basic ones in `rules`',
+            )
+        )
+    return problems
+
+
+def _sensitive_values(connector: ConnectorConfig, sources: Mapping[str, str]) -> list[str]:
+    try:
+        source_class = catalog_for(sources).get(connector.service_type)
+    except (NotFoundError, ConfigurationError):
+        return []
+    return DataSourceConfiguration.merge(source_class.get_default_configuration(), connector.configuration).secrets()
+
+
+_HOOKS: Final[dict[str, Any]] = {
+    "check_schedule": _check_schedule,
+    "check_connector": _check_connector,
+    "sensitive_values": _sensitive_values,
+}
+
+
+# Objects
+
+
+@dataclass(slots=True)
+class App:
+    """What a command needs that looks or asks: backends, records, actions."""
+
+    config: Config
+    runtime: Runtime
+    catalog: SourceCatalog
+    store: Store
+    destination: Destination
+    registry: Registry
+    operations: Operations
+    worker_name: str
+
+
+@dataclass(slots=True)
+class Application:
+    """What a command needs that syncs: all of `App`, and the daemon."""
+
+    app: App
+    daemon: Daemon
+    metrics: Metrics
+
+    def page(self) -> WebServer | None:
+        """Returns the page's server, not started yet; None where the page is switched off."""
+        from connectors.service.web import WebServer
+
+        if not self.app.config.web.enabled:
+            return None
+        return WebServer(
+            self.app.config.web,
+            self.app.operations,
+            self.metrics,
+            runtime=self.app.runtime,
+            config_error=lambda: self.daemon.config_error,
+            ready=self.daemon.trouble,
+        )
+
+
+def worker_name(config: Config) -> str:
+    """Returns the name of this worker, with host name and process id, so that it is the only one of that name."""
+    return own_name(config.service.worker_name)
+
+
+@asynccontextmanager
+async def open_app(config: Config, runtime: Runtime | None = None) -> AsyncIterator[App]:
+    """Opens the backends and closes them at the end."""
+    from connectors.backends.embedded import EmbeddedBackend
+    from connectors.service.operations import Operations
+
+    runtime = runtime or Runtime()
+    backend = await EmbeddedBackend.open(config.embedded_path)
+    try:
+        catalog = catalog_for(config.sources)
+        worker = worker_name(config)
+        yield App(
+            config=config,
+            runtime=runtime,
+            catalog=catalog,
+            store=backend.store,
+            destination=backend.destination,
+            registry=Registry(backend.store, catalog),
+            operations=Operations(backend.store, backend.destination, runtime, worker),
+            worker_name=worker,
+        )
+    finally:
+        await backend.close()
+
+
+@asynccontextmanager
+async def open_application(
+    config: Config, file: ConfigFile | None = None, runtime: Runtime | None = None
+) -> AsyncIterator[Application]:
+    """Opens everything that a daemon consists of, and closes it at the end."""
+    async with open_app(config, runtime) as app, equip(app, file) as application:
+        yield application
+
+
+@asynccontextmanager
+async def equip(app: App, file: ConfigFile | None = None) -> AsyncIterator[Application]:
+    """Adds to opened backends what it takes to sync, and closes that at the end."""
+    from connectors.extraction import TextExtractor
+    from connectors.service.daemon import Daemon
+    from connectors.service.job_run import Services
+    from connectors.service.metrics import Metrics
+    from connectors.service.reporting import ProgressReporter
+    from connectors.service.worker import Worker
+    from connectors.sync.limits import FlightLimit
+
+    config = app.config
+    extraction = config.extraction
+    extractor = TextExtractor(
+        workers=extraction.workers,
+        timeout=extraction.timeout,
+        memory=extraction.memory,
+        max_text_chars=extraction.max_text_chars,
+    )
+    metrics = Metrics(wall=app.runtime.wall)
+    services = Services(
+        destination=app.destination,
+        store=app.store,
+        service=config.service,
+        sync=config.sync,
+        runtime=app.runtime,
+        limit=FlightLimit(config.sync.writes_in_flight, config.sync.bytes_in_flight),
+        data_dir=config.service.data_dir,
+        worker=app.worker_name,
+        extractor=extractor if extraction.enabled else None,
+        observer=ProgressReporter(metrics, app.runtime),
+    )
+    daemon = Daemon(
+        config,
+        file,
+        store=app.store,
+        destination=app.destination,
+        registry=app.registry,
+        worker=Worker(services, app.catalog, config, metrics),
+        operations=app.operations,
+        metrics=metrics,
+        runtime=app.runtime,
+        on_config=lambda found: app.catalog.replace(catalog_for(found.sources).paths),
+    )
+    try:
+        if extraction.enabled:
+            await extractor.start()
+        yield Application(app, daemon, metrics)
+    finally:
+        await extractor.close()

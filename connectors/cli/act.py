@@ -1,0 +1,130 @@
+"""Commands that change something: cancel, pause, resume, reset, purge."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from connectors.byoc import JobStatus
+from connectors.cli.output import json_option, print_json, print_verdict
+from connectors.cli.settings import Settings
+from connectors.cli.subjects import known_connector
+from connectors.cli.words import how_many
+from connectors.utils import escape_controls
+
+if TYPE_CHECKING:
+    from connectors.app import App
+
+__all__ = ["cancel", "pause", "purge", "reset", "resume"]
+
+
+@click.command(short_help="Cancel a sync job.")
+@click.argument("job_id")
+@json_option
+@click.pass_obj
+def cancel(settings: Settings, *, job_id: str, as_json: bool) -> None:
+    """Cancel a sync job: a waiting one at once, a running one within a poll interval."""
+    job = settings.run(lambda app: app.operations.cancel(job_id))
+    if as_json:
+        from connectors.cli.shapes import job_shape
+
+        print_json(job_shape(job))
+    elif job.status == JobStatus.CANCELED:
+        print_verdict(f"{job.id} is cancelled", good=True)
+    else:
+        print_verdict(f"{job.id} stops as soon as its worker sees it; connectors job {job.id} tells", good=True)
+
+
+@click.command(short_help="Suspend a connector's schedules.")
+@click.argument("name")
+@json_option
+@click.pass_obj
+def pause(settings: Settings, *, name: str, as_json: bool) -> None:
+    """Let no scheduled sync of a connector start. A running one goes on; `sync` works all the same."""
+    _pause(settings, name, paused=True, as_json=as_json)
+
+
+@click.command(short_help="Resume a connector's schedules.")
+@click.argument("name")
+@json_option
+@click.pass_obj
+def resume(settings: Settings, *, name: str, as_json: bool) -> None:
+    """Let the schedules of a paused connector count again; what was missed is caught up once."""
+    _pause(settings, name, paused=False, as_json=as_json)
+
+
+def _pause(settings: Settings, name: str, *, paused: bool, as_json: bool) -> None:
+    async def work(app: App) -> None:
+        await known_connector(app, name)
+        await app.operations.pause(name, paused=paused)
+
+    settings.run(work)
+    if as_json:
+        print_json({"connector": name, "paused": paused})
+    else:
+        print_verdict(f"{name} is paused" if paused else f"{name} syncs by its schedules again", good=True)
+
+
+@click.command(short_help="Let the next sync start from nothing.")
+@click.argument("name")
+@json_option
+@click.pass_obj
+def reset(settings: Settings, *, name: str, as_json: bool) -> None:
+    """Let the next sync of a connector start from nothing: it writes every document anew.
+
+    What is in the index stays there meanwhile. Waiting jobs of the connector are cancelled.
+    """
+
+    async def work(app: App) -> None:
+        await known_connector(app, name)
+        await app.operations.reset(name)
+
+    settings.run(work)
+    if as_json:
+        print_json({"connector": name, "reset": True})
+    else:
+        print_verdict(f"{name}: the next sync writes every document anew", good=True)
+
+
+@click.command(short_help="Delete all documents of a connector.")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_obj
+def purge(settings: Settings, *, name: str, yes: bool, as_json: bool) -> None:
+    """Delete all documents of a connector from its index, after a question.
+
+    The record of a connector that left config.yml goes too. One that is still there comes back with its next sync.
+    """
+    if not yes and (as_json or not sys.stdin.isatty()):
+        raise click.UsageError(f"purge deletes every document of {name}: answer beforehand with --yes")
+    if not yes:
+        _ask(settings, name)
+
+    async def work(app: App) -> int:
+        connector = await known_connector(app, name)
+        if all(declared.id != name for declared in app.config.connectors):
+            await app.registry.disown(connector)
+        return await app.operations.purge(name)
+
+    number = settings.run(work)
+    if as_json:
+        print_json({"connector": name, "documents": number})
+    else:
+        print_verdict(f"{name}: {how_many(number, 'document')} deleted", good=True)
+
+
+def _ask(settings: Settings, name: str) -> None:
+    """Asks whether to purge; a no aborts the command."""
+
+    async def look(app: App) -> tuple[str, int, bool]:
+        connector = await known_connector(app, name)
+        declared = any(item.id == name for item in app.config.connectors)
+        return connector.index_name, await app.destination.count(connector.index_name, name), declared
+
+    index, number, declared = settings.run(look)
+    after = " Its next sync brings them back, unless you pause it or take it out of config.yml." if declared else ""
+    question = f"Delete {how_many(number, 'document')} of {name} from the index {index}?{after}"
+    click.confirm(escape_controls(question), abort=True)

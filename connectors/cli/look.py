@@ -1,0 +1,212 @@
+"""Commands that look: status, jobs, job, dead-letters, search."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from connectors.byoc import SyncJob
+from connectors.cli.output import console, json_option, marked, print_json, print_lines, print_table
+from connectors.cli.settings import Settings
+from connectors.cli.subjects import subject
+from connectors.cli.words import ago, clock, how_many, outcome, until
+from connectors.logger import mask
+from connectors.utils import escape_controls, format_duration, format_size, utc_now
+
+if TYPE_CHECKING:
+    from connectors.app import App
+    from connectors.backends.ports import DeadLetter, Hit, SearchPage
+    from connectors.service.operations import ConnectorView
+
+__all__ = ["dead_letters", "job", "jobs", "search", "status"]
+
+
+@click.command(short_help="Show the connectors.")
+@click.argument("name", required=False)
+@json_option
+@click.pass_obj
+def status(settings: Settings, *, name: str | None, as_json: bool) -> None:
+    """Show the connectors: what they hold, their last sync and their next one."""
+    from connectors.cli.presence import daemon_runs
+    from connectors.cli.shapes import view_shape
+
+    async def work(app: App) -> tuple[list[ConnectorView], bool]:
+        known = {connector.id: connector for connector in await app.store.connectors()}
+        if name is not None:
+            chosen = [known.get(name) or (await subject(app, name)).connector]
+        else:
+            new = [item.id for item in app.config.connectors if item.id not in known]
+            chosen = [*known.values(), *[(await subject(app, each)).connector for each in new]]
+        return [await app.operations.view(connector) for connector in chosen], daemon_runs(app.config.service.data_dir)
+
+    views, running = settings.run(work)
+    if as_json:
+        print_json({"daemon": running, "connectors": [view_shape(view) for view in views]})
+        return
+    print_lines("a daemon is running" if running else "no daemon is running here; start one with: connectors run", "")
+    headers = ("connector", "index", "state", "documents", "dead letters", "last sync", "next sync")
+    print_table(headers, map(_status_row, views), empty="there are no connectors yet; write one into config.yml")
+
+
+def _status_row(view: ConnectorView) -> tuple[str | int, ...]:
+    now, connector = utc_now(), view.connector
+    soonest = min(view.next_syncs.values(), default=None)
+    return (
+        connector.id,
+        connector.index_name,
+        _state(view),
+        view.documents,
+        view.dead_letters,
+        ago(connector.last_synced, now),
+        until(soonest, now),
+    )
+
+
+def _state(view: ConnectorView) -> str:
+    """Returns what the operator should know first."""
+    connector = view.connector
+    if view.orphaned:
+        return "no longer in config.yml"
+    if view.running is not None:
+        read = (view.running.metadata.get("counters") or {}).get("read", 0)
+        return f"{view.running.job_type} sync: {read:,} read"
+    if connector.error:
+        return f"error: {mask(connector.error)}"
+    if connector.paused:
+        return "paused"
+    return "in order" if connector.last_synced else "never synced"
+
+
+@click.command(short_help="List the sync jobs.")
+@click.argument("name", required=False)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, newest first.")
+@json_option
+@click.pass_obj
+def jobs(settings: Settings, *, name: str | None, limit: int, as_json: bool) -> None:
+    """List the sync jobs of one connector or of all, newest first."""
+    from connectors.cli.shapes import job_shape
+
+    async def work(app: App) -> list[SyncJob]:
+        if name is not None:
+            await subject(app, name)
+        return await app.store.jobs(connector_id=name, limit=limit)
+
+    found = settings.run(work)
+    if as_json:
+        print_json({"jobs": [job_shape(each) for each in found]})
+        return
+    headers = ("job", "connector", "type", "begun", "outcome")
+    rows = ((each.id, each.connector_id, str(each.job_type), clock(each.started_at), outcome(each)) for each in found)
+    print_table(headers, rows, empty="there are no jobs yet")
+
+
+@click.command(short_help="Show one sync job.")
+@click.argument("job_id")
+@json_option
+@click.pass_obj
+def job(settings: Settings, *, job_id: str, as_json: bool) -> None:
+    """Show one sync job with its counters."""
+    from connectors.cli.shapes import job_shape
+
+    found: SyncJob = settings.run(lambda app: app.store.job(job_id))
+    if as_json:
+        print_json(job_shape(found))
+        return
+    facts = {
+        "job": found.id,
+        "connector": found.connector_id,
+        "index": str(found.connector.get("index_name") or "-"),
+        "type": f"{found.job_type}, {found.trigger_method}",
+        "status": str(found.status),
+        "error": mask(found.error or "-"),
+        "created": clock(found.created_at),
+        "begun": clock(found.started_at),
+        "ended": clock(found.completed_at or found.canceled_at),
+        "took": format_duration(found.seconds) if found.seconds is not None else "-",
+        "worker": found.worker_hostname or "-",
+    }
+    counters = {name.replace("_", " "): number for name, number in (found.metadata.get("counters") or {}).items()}
+    if "bytes" in counters:
+        counters["bytes"] = format_size(counters["bytes"])
+    rows = [*facts.items(), *((name, str(number)) for name, number in counters.items())]
+    rows += [("not read", mask(str(reason))) for reason in found.metadata.get("incomplete") or ()]
+    print_table(("", ""), rows, empty="")
+
+
+@click.command("dead-letters", short_help="List what could not be indexed.")
+@click.argument("name")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many, by id.")
+@click.option("--after", metavar="ID", help="Go on behind this id.")
+@json_option
+@click.pass_obj
+def dead_letters(settings: Settings, *, name: str, limit: int, after: str | None, as_json: bool) -> None:
+    """List the documents of a connector that could not be indexed, and why."""
+    from connectors.cli.shapes import dead_letter_shape
+
+    async def work(app: App) -> tuple[list[DeadLetter], int]:
+        await subject(app, name)
+        letters = await app.store.dead_letters(name, limit=limit, after=after)
+        return letters, await app.store.count_dead_letters(name)
+
+    letters, total = settings.run(work)
+    if as_json:
+        print_json({"connector": name, "total": total, "dead_letters": [dead_letter_shape(each) for each in letters]})
+        return
+    rows = ((each.id, each.operation, clock(each.created_at), mask(each.reason)) for each in letters)
+    print_table(("document", "failed at", "when", "reason"), rows, empty=f"{name} has no dead letters")
+    if len(letters) < total:
+        print_lines("", f"{len(letters):,} of {total:,}; go on with --after or a higher --limit")
+
+
+# The words may begin with a dash (`-draft`: without that word), so that this command has no short options.
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]}, short_help="Search an index."
+)
+@click.argument("index")
+@click.argument("words", nargs=-1, required=True)
+@click.option("--limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many hits.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="How many of the best to leave out.")
+@json_option
+@click.pass_obj
+def search(settings: Settings, *, index: str, words: tuple[str, ...], limit: int, offset: int, as_json: bool) -> None:
+    """Search an index, best hits first.
+
+    All WORDS must be met; pre* finds beginnings, field:value looks into one field, -word excludes, OR is either of two.
+    Put a phrase into both kinds of quotes: '"annual report"'.
+    """
+    query = " ".join(words)
+
+    async def work(app: App) -> tuple[SearchPage, float]:
+        begun = time.perf_counter()
+        page = await app.operations.search(index, query, limit=limit, offset=offset)
+        return page, (time.perf_counter() - begun) * 1000
+
+    page, milliseconds = settings.run(work)
+    if as_json:
+        from connectors.cli.shapes import search_shape
+
+        print_json(search_shape(index, query, page, milliseconds))
+        return
+    print_lines(f"{how_many(page.total, 'document')} in {index}, {milliseconds:.0f} ms")
+    for position, hit in enumerate(page.hits, start=offset + 1):
+        _print_hit(position, hit)
+
+
+def _print_hit(position: int, hit: Hit) -> None:
+    from rich.text import Text
+
+    def text_of(field: str) -> Text:
+        fragments = hit.highlights.get(field)
+        return marked(fragments[0]) if fragments else Text(escape_controls(str(hit.source.get(field) or "")))
+
+    title = text_of("title") if hit.source.get("title") else text_of("name")
+    path = text_of("path") if hit.source.get("path") else Text(escape_controls(str(hit.source.get("url") or hit.id)))
+    out = console()
+    out.print()
+    out.print(Text(f"{position}. ").append_text(title or path), soft_wrap=True)
+    out.print(Text("   ", "dim").append_text(path), soft_wrap=True)
+    if fragments := hit.highlights.get("body"):
+        snippet = " ".join(fragments[0].split())
+        out.print(Text("   ").append_text(marked(snippet)), soft_wrap=True)

@@ -1,0 +1,1 @@
+"""One module per family of formats. Each function takes bytes or characters and returns text; none knows of files."""

@@ -1,0 +1,1 @@
+"""The daemon: scheduling, claiming and running jobs, heartbeats, housekeeping, and the web page."""

@@ -1,0 +1,312 @@
+"""One claimed job, from its first status to its last. How it ends is the business of `outcome`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from connectors.backends.ports import Destination, IndexInfo, IndexSpec, Lease, Store
+from connectors.byoc import Connector, Filter, JobStatus, SyncJob, TriggerMethod
+from connectors.config import ServiceConfig, SyncConfig
+from connectors.errors import ConflictError, InvalidFilteringError, LeaseLostError, SyncCanceledError, SyncError
+from connectors.filtering.validation import FilterValidationState
+from connectors.logger import ConnectorLogger
+from connectors.runtime import Runtime
+from connectors.service.lease import LeaseKeeper
+from connectors.service.live import CleanRun, LiveSource
+from connectors.service.outcome import Outcome
+from connectors.service.registry import configuration_fingerprint
+from connectors.source import BaseDataSource
+from connectors.sync.context import Extractor, Observer, SyncContext, SyncResult
+from connectors.sync.engine import run_sync
+from connectors.sync.ledger import carry_ledger_over
+from connectors.sync.limits import FlightLimit
+from connectors.utils import format_duration
+
+__all__ = ["JobRun", "Services", "give_back"]
+
+#: Seconds beyond the time to drain after which a job that was asked to suspend is cut short.
+_GRACE: Final = 5.0
+#: Seconds that a sync may take to end after it was cancelled.
+_PATIENCE: Final = 30.0
+
+
+@dataclass(slots=True)
+class Services:
+    """What all jobs of a worker share."""
+
+    destination: Destination
+    store: Store
+    service: ServiceConfig
+    sync: SyncConfig
+    runtime: Runtime
+    limit: FlightLimit
+    data_dir: Path
+    worker: str
+    extractor: Extractor | None = None
+    observer: Observer | None = None
+
+    def folder(self, connector_id: str) -> Path:
+        """Returns where the ledger of a connector lives."""
+        return self.data_dir / "ledgers" / connector_id
+
+
+async def give_back(services: Services, lease: Lease, *, written: bool) -> None:
+    """Releases a lease. When nothing was `written` under it, the ledger stays true for the next claim."""
+    try:
+        if not written:
+            folder = services.folder(lease.connector_id)
+            await services.runtime.in_thread(carry_ledger_over, folder, lease.epoch - 1, lease.epoch)
+    finally:
+        await services.store.release(lease)
+
+
+class JobRun:
+    """Runs one job whose lease this worker has just taken; not used twice.
+
+    Args:
+        connector: its record as it is now.
+        filtering: the sync rules of `config.yml`, secrets included; None: those of the record count.
+        source: gives the source object.
+        stop: set when the worker shuts down: the job suspends.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        connector: Connector,
+        job: SyncJob,
+        lease: Lease,
+        *,
+        source: Callable[[], Awaitable[LiveSource]],
+        filtering: Filter | None,
+        max_delete_ratio: float,
+        stop: asyncio.Event,
+    ) -> None:
+        self._services = services
+        self._connector = connector
+        self._job = job
+        self._resumed = job.started_at is not None
+        self._lease = lease
+        self._source = source
+        self._declared_filtering = filtering
+        self._filtering = Filter()
+        self._max_delete_ratio = max_delete_ratio
+        self._stop = stop
+        self._begun = False
+        self._written = False
+        self._conditions: tuple[Any, ...] = ()
+        self._live: LiveSource | None = None
+        self._logger = ConnectorLogger(logging.getLogger("connectors.sync"), connector.id, job.id)
+        self._keeper = LeaseKeeper(
+            services.store,
+            lease,
+            job.id,
+            ttl=services.service.lease,
+            interval=services.service.heartbeat_interval,
+            runtime=services.runtime,
+        )
+
+    async def run(self) -> SyncJob:
+        """Runs the job to an end that is stored, and returns its record.
+
+        Raises:
+            ConnectorsError: the end could not be stored. The job is then in progress without a lease, and the next
+                look at it takes it up again. An error of the job itself is never raised.
+        """
+        services = self._services
+        keeping = asyncio.create_task(self._keeper.run(services.service.poll_interval))
+        try:
+            await self._run_watched(keeping)
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            self._keeper.end()
+            await give_back(services, self._lease, written=self._written)
+        if not keeping.cancelled() and (error := keeping.exception()) is not None:
+            raise error
+        return await services.store.job(self._job.id)
+
+    async def _run_watched(self, keeping: asyncio.Task[None]) -> None:
+        """Runs the sync as a task of its own; a wish to cancel, a lost lease, or the end of the worker end it."""
+        running = asyncio.create_task(self._sync())
+        ending = [asyncio.create_task(event.wait()) for event in (self._keeper.cancel_requested, self._keeper.lost)]
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([running, keeping, *ending, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if self._stop.is_set() and self._written:
+                # The sync itself drains what is in flight and stores its checkpoint.
+                patience = self._services.service.drain_timeout + _GRACE
+                await asyncio.wait([running, keeping, *ending], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            await self._end(running)
+            if not keeping.done() or self._keeper.lost.is_set():
+                await self._conclude(running)
+        except asyncio.CancelledError:
+            running.cancel()
+            await asyncio.wait([running], timeout=_GRACE)
+            raise
+        finally:
+            for task in (*ending, stopping):
+                task.cancel()
+            await asyncio.wait([*ending, stopping])
+
+    async def _end(self, running: asyncio.Task[SyncResult | None]) -> None:
+        """Cancels the sync and waits for its end, but not for ever: its source may swallow the cancellation."""
+        if running.done():
+            return
+        running.cancel()
+        await asyncio.wait([running], timeout=_PATIENCE)
+        if not running.done():
+            self._logger.error(
+                "the sync does not end though it was cancelled %s ago: its source holds it up; it is left behind",
+                format_duration(_PATIENCE),
+            )
+            if self._live is not None:
+                self._live.made_of = ()  # the next sync makes a source of its own
+
+    async def _conclude(self, running: asyncio.Task[SyncResult | None]) -> None:
+        """Stores how the sync ended."""
+        service = self._services.service
+        outcome = Outcome(
+            self._services.store,
+            self._services.destination,
+            self._services.runtime,
+            self._connector,
+            self._job,
+            lease=self._keeper.lease,
+            patience=service.drain_timeout if self._stop.is_set() else service.lease,
+            logger=self._logger,
+        )
+        cut_short = not running.done() or running.cancelled()
+        error = None if cut_short else running.exception()
+        try:
+            if error is not None and not isinstance(error, Exception):
+                raise error
+            self._keeper.lease()
+            if (error is not None or cut_short) and self._keeper.cancel_requested.is_set():
+                await outcome.fail(SyncCanceledError("cancelled by the operator"))
+            elif error is not None:
+                await outcome.fail(error)
+            elif not cut_short:
+                await self._succeed(outcome, running.result())
+            elif self._stop.is_set():
+                if self._begun:
+                    await outcome.suspend()
+            else:
+                await outcome.fail(SyncError("a part of the sync was cancelled, and nobody asked for it"))
+        except LeaseLostError as lost:
+            self._logger.warning("%s", lost)
+
+    async def _succeed(self, outcome: Outcome, result: SyncResult | None) -> None:
+        if not self._begun:
+            return
+        if result is not None and result.suspended:
+            await outcome.suspend()
+            return
+        await outcome.complete(result)
+        failed = result is not None and (result.counters.dead_lettered or result.incomplete or result.needs_full)
+        if self._live is not None and not failed and not self._resumed:  # a resumed run saw the rest only
+            self._live.clean_run = CleanRun(self._conditions, self._lease.epoch)
+
+    # The sync itself
+
+    async def _sync(self) -> SyncResult | None:
+        """Runs the sync; None when nothing changed since the last one, or when the job has ended already."""
+        if not await self._begin():
+            return None
+        live = self._live = await self._source()
+        declared = self._declared_filtering
+        self._filtering = self._connector.active_filter if declared is None else declared
+        fingerprint = configuration_fingerprint(self._connector)
+        if await self._unchanged(live, fingerprint):
+            return None
+        self._logger.info("%s sync %s", self._job.job_type, "goes on" if self._resumed else "starts")
+        await live.source.validate_config()
+        await self._validate_filtering(live.source)
+        await live.source.ping()
+        services, connector = self._services, self._connector
+        index = await services.destination.prepare(
+            IndexSpec(connector.index_name, connector.language, connector.pipeline)
+        )
+        self._conditions = self._present_conditions(fingerprint, index)
+        state = await services.store.state(connector.id)
+        self._written = True
+        return await run_sync(
+            SyncContext(
+                connector=connector,
+                job=self._job,
+                source=live.source,
+                filtering=self._filtering,
+                destination=services.destination,
+                store=services.store,
+                index=index,
+                lease=self._keeper.lease,
+                state=state,
+                config=services.sync,
+                runtime=services.runtime,
+                folder=services.folder(connector.id),
+                stop=self._stop,
+                limit=services.limit,
+                logger=self._logger,
+                configuration_fingerprint=fingerprint,
+                max_delete_ratio=self._max_delete_ratio,
+                drain_timeout=services.service.drain_timeout,
+                extractor=services.extractor,
+                observer=services.observer,
+            )
+        )
+
+    async def _begin(self) -> bool:
+        """Puts the job in progress, unless it ended in the meantime; raises SyncCanceledError when it is to end."""
+        services, now = self._services, self._services.runtime.now()
+        lease = self._keeper.lease()
+        changes: Mapping[str, Any] = {
+            "status": JobStatus.IN_PROGRESS,
+            "started_at": self._job.started_at or now,
+            "last_seen": now,
+            "error": None,
+            "worker_hostname": services.worker,
+        }
+        startable = (JobStatus.PENDING, JobStatus.SUSPENDED, JobStatus.IN_PROGRESS)
+        try:
+            # Not by the lease alone: whoever cancels a job that waits does not hold it.
+            self._job = await services.store.update_job(self._job.id, changes, statuses=startable)
+        except ConflictError:
+            if (await services.store.job(self._job.id)).ended:
+                return False
+            raise SyncCanceledError("cancelled before it began") from None
+        self._begun = True
+        await services.store.commit(
+            lease,
+            job_id=self._job.id,
+            connector={"last_sync_status": JobStatus.IN_PROGRESS, "last_sync_error": None, "last_seen": now},
+        )
+        return True
+
+    def _present_conditions(self, fingerprint: str, index: IndexInfo | None) -> tuple[Any, ...]:
+        """Returns all that decides what becomes of a source that has not changed."""
+        extractor, connector = self._services.extractor, self._connector
+        extraction = extractor.fingerprint() if extractor is not None else None
+        return fingerprint, dict(self._filtering), connector.pipeline, connector.language, extraction, index
+
+    async def _unchanged(self, live: LiveSource, fingerprint: str) -> bool:
+        """Asks the source whether there is anything to do, when its answer can be trusted."""
+        clean = live.clean_run
+        if clean is None or self._job.trigger_method != TriggerMethod.SCHEDULED:
+            return False
+        if clean.epoch != self._lease.epoch - 1:  # there was another claim, which did not run to such an end
+            return False
+        # An index that was emptied or whose mapping changed needs a sync, whatever the source says.
+        index = await self._services.destination.info(self._connector.index_name)
+        self._conditions = self._present_conditions(fingerprint, index)
+        return self._conditions == clean.conditions and not await live.source.changed()
+
+    async def _validate_filtering(self, source: BaseDataSource) -> None:
+        result = await source.validate_filtering(self._filtering)
+        if result.state != FilterValidationState.VALID:
+            problems = "; ".join(map(str, result.errors))
+            raise InvalidFilteringError(f"the sync rules of {self._connector.id} are not valid: {problems}")

@@ -1,0 +1,176 @@
+"""What Prometheus is told at `/metrics`, and how late the event loop is.
+
+Everything lives in a registry of its own, so that several daemons, or tests, in one process do not share numbers.
+Counters count from the start of the process, as Prometheus expects; the counters of a job, which outlive the process,
+are in its record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import time
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+
+from connectors import __version__
+from connectors.byoc import CONTENT_JOB_TYPES, JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+__all__ = ["LoopMonitor", "Metrics"]
+
+_DELAYS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_DURATIONS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 24 * 3600.0)
+
+
+class Metrics:
+    """The numbers of one daemon.
+
+    Args:
+        wall: the clock, in seconds since the Unix epoch; the lag is computed by it at each scrape.
+    """
+
+    def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._last_success: dict[str, float] = {}
+        self._longest_delay = 0.0
+        registry = self._registry = CollectorRegistry()
+        self._documents = Counter(
+            "connectors_documents", "Documents by outcome.", ["connector", "outcome"], registry=registry
+        )
+        self._bytes = Counter(
+            "connectors_written_bytes",
+            "JSON bytes that the destination acknowledged.",
+            ["connector"],
+            registry=registry,
+        )
+        self._jobs = Counter(
+            "connectors_jobs", "Sync jobs that ended.", ["connector", "job_type", "status"], registry=registry
+        )
+        self._running = Gauge("connectors_running_syncs", "Syncs that run now.", ["connector"], registry=registry)
+        self._queued = Gauge(
+            "connectors_queued_operations",
+            "Operations that wait for the destination.",
+            ["connector"],
+            registry=registry,
+        )
+        self._dead_letters = Gauge(
+            "connectors_dead_letters", "Documents that are kept as dead letters.", ["connector"], registry=registry
+        )
+        self._durations = Histogram(
+            "connectors_sync_duration_seconds",
+            "Time from the start of a sync job to its end.",
+            ["job_type"],
+            buckets=_DURATIONS,
+            registry=registry,
+        )
+        self._delays = Histogram(
+            "connectors_loop_delay_seconds", "How late the event loop ran.", buckets=_DELAYS, registry=registry
+        )
+        self._last_delay = Gauge("connectors_loop_delay_last_seconds", "The last of these delays.", registry=registry)
+        self._max_delay = Gauge("connectors_loop_delay_max_seconds", "The longest since the start.", registry=registry)
+        build = Info("connectors_build", "Version of the daemon and of Python.", registry=registry)
+        build.info({"version": __version__, "python": platform.python_version()})
+        ProcessCollector(registry=registry)
+        registry.register(self)
+
+    # What happens
+
+    def documents(self, connector: str, outcome: str, number: int = 1) -> None:
+        """Counts documents that have their outcome (`indexed`, `unchanged`, …)."""
+        self._documents.labels(connector, outcome).inc(number)
+
+    def bytes_written(self, connector: str, number: int) -> None:
+        """Counts JSON bytes that were acknowledged."""
+        self._bytes.labels(connector).inc(number)
+
+    def sync_started(self, connector: str) -> None:
+        """Notes that a sync of the connector runs."""
+        self._running.labels(connector).set(1)
+
+    def sync_stopped(self, connector: str) -> None:
+        """Notes that none runs any more."""
+        self._running.labels(connector).set(0)
+        self.queue(connector, 0)
+
+    def job_finished(self, connector: str, job_type: str, status: str, seconds: float) -> None:
+        """Counts a job and its duration; a completed content sync is the connector's last success."""
+        self._jobs.labels(connector, job_type, status).inc()
+        self._durations.labels(job_type).observe(seconds)
+        if status == JobStatus.COMPLETED and job_type in CONTENT_JOB_TYPES:
+            self._last_success[connector] = self._wall()
+
+    # What is
+
+    def succeeded(self, connector: str, at: datetime) -> None:
+        """Sets the time of the last success, an aware time, as it is known from the store at start."""
+        self._last_success[connector] = at.timestamp()
+
+    def queue(self, connector: str, operations: int) -> None:
+        """Sets the number of operations that wait for the destination."""
+        self._queued.labels(connector).set(operations)
+
+    def dead_letters(self, connector: str, number: int) -> None:
+        """Sets the number of documents that are kept as dead letters."""
+        self._dead_letters.labels(connector).set(number)
+
+    def loop_delay(self, seconds: float) -> None:
+        """Takes one measurement of how late the event loop was."""
+        self._delays.observe(seconds)
+        self._last_delay.set(seconds)
+        self._longest_delay = max(self._longest_delay, seconds)
+        self._max_delay.set(self._longest_delay)
+
+    def forget(self, connector: str) -> None:
+        """Removes everything about a connector that exists no more."""
+        for metric in (self._documents, self._bytes, self._jobs, self._running, self._queued, self._dead_letters):
+            metric.remove_by_labels({"connector": connector})
+        self._last_success.pop(connector, None)
+
+    # What Prometheus reads
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yields what depends on the time of the scrape; the registry calls this."""
+        last = GaugeMetricFamily(
+            "connectors_last_success_timestamp_seconds", "When the last content sync completed.", labels=["connector"]
+        )
+        lag = GaugeMetricFamily(
+            "connectors_lag_seconds", "Time since the last content sync completed.", labels=["connector"]
+        )
+        now = self._wall()
+        for connector, at in self._last_success.copy().items():
+            last.add_metric([connector], at)
+            lag.add_metric([connector], max(0.0, now - at))
+        yield last
+        yield lag
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """Returns the page and its content type; may be called in a thread.
+
+        Args:
+            accept: the request's `Accept` header; OpenMetrics is given to who asks for it.
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+class LoopMonitor:
+    """Measures how late the event loop is: it sleeps for `interval` seconds and looks how much longer that took."""
+
+    def __init__(self, metrics: Metrics, *, interval: float = 0.1) -> None:
+        self._metrics = metrics
+        self._interval = interval
+
+    async def run(self) -> None:
+        """Measures until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            expected = loop.time() + self._interval
+            await asyncio.sleep(self._interval)
+            self._metrics.loop_delay(max(0.0, loop.time() - expected))

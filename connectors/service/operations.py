@@ -1,0 +1,283 @@
+"""What operators do, from the command line and from the page alike."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from secrets import token_hex
+from typing import Any, Final
+
+from connectors.backends.ports import DeadLetter, Destination, Lease, SearchPage, Store
+from connectors.byoc import (
+    ACTIVE_JOB_STATUSES,
+    CONTENT_JOB_TYPES,
+    UNFINISHED_JOB_STATUSES,
+    Connector,
+    JobStatus,
+    JobType,
+    SyncJob,
+    TriggerMethod,
+)
+from connectors.errors import ConfigurationError, ConflictError, NotFoundError, RetryableError
+from connectors.runtime import Runtime
+from connectors.service.lease import acquire
+from connectors.service.registry import is_orphaned
+from connectors.service.schedule import parse_schedule
+from connectors.utils import nearest
+
+__all__ = ["ConnectorView", "Operations"]
+
+#: Seconds for which nobody else may run the connector after the process died that holds it.
+_LEASE: Final = 60.0
+_SCAN: Final = 1000
+_WAITING: Final = (JobStatus.PENDING, JobStatus.SUSPENDED)
+_NEVER_SYNCED: Final[dict[str, Any]] = {"sync_cursor": None, "last_synced": None}
+_EMPTY: Final[dict[str, Any]] = {"progress": None, "configuration": None, "rewrite": None}
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorView:
+    """A connector as people look at it.
+
+    Attributes:
+        next_syncs: job type → when its schedule is due next; paused and unscheduled kinds are left out.
+        running: the job that is under way, if there is one.
+        last_job: the one that ended last, or waits.
+        documents: number that the index holds of this connector.
+    """
+
+    connector: Connector
+    next_syncs: dict[str, datetime]
+    running: SyncJob | None
+    last_job: SyncJob | None
+    documents: int
+    dead_letters: int
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether `config.yml` no longer declares it."""
+        return is_orphaned(self.connector)
+
+
+class Operations:
+    """Every action of an operator, on records; a daemon, here or elsewhere, carries out what takes time."""
+
+    def __init__(self, store: Store, destination: Destination, runtime: Runtime, worker: str) -> None:
+        self.store = store
+        self.destination = destination
+        self._runtime = runtime
+        self._worker = worker
+
+    # Looking
+
+    async def connector(self, connector_id: str) -> Connector:
+        """Returns a record; NotFoundError names the nearest id."""
+        try:
+            return await self.store.connector(connector_id)
+        except NotFoundError:
+            known = [connector.id for connector in await self.store.connectors()]
+            near = nearest(connector_id, known)
+            hint = f'; did you mean "{near}"?' if near else f"; there are {', '.join(known) or 'none yet'}"
+            raise NotFoundError(f'there is no connector "{connector_id}"{hint}') from None
+
+    async def views(self) -> list[ConnectorView]:
+        """Returns all connectors, ordered by id."""
+        return [await self.view(connector) for connector in await self.store.connectors()]
+
+    async def view(self, connector: Connector) -> ConnectorView:
+        """Returns one connector with what belongs to it."""
+        jobs = await self.store.jobs(connector_id=connector.id, limit=5)
+        running = next((job for job in jobs if job.status in {JobStatus.IN_PROGRESS, JobStatus.CANCELING}), None)
+        last = next((job for job in jobs if job is not running), None)
+        return ConnectorView(
+            connector=connector,
+            next_syncs=self.next_syncs(connector),
+            running=running,
+            last_job=last,
+            documents=await self.destination.count(connector.index_name, connector.id),
+            dead_letters=await self.store.count_dead_letters(connector.id),
+        )
+
+    def next_syncs(self, connector: Connector) -> dict[str, datetime]:
+        """Returns job type → when it is due next, now for what was missed."""
+        if connector.paused or is_orphaned(connector):
+            return {}
+        found: dict[str, datetime] = {}
+        now = self._runtime.now()
+        for job_type in CONTENT_JOB_TYPES:
+            interval = connector.interval(job_type)
+            if interval is None:
+                continue
+            try:
+                schedule = parse_schedule(interval, str(connector.scheduling.get("timezone") or "UTC"))
+            except ConfigurationError:
+                continue  # the scheduler puts it into the record, where it is seen
+            last = connector.last_scheduled(job_type)
+            moment = now if last is None else schedule.next(last)
+            if moment is not None:
+                found[job_type.value] = max(moment, now)
+        return found
+
+    async def jobs(self, connector_id: str | None = None, limit: int = 50) -> list[SyncJob]:
+        """Returns jobs, newest first."""
+        if connector_id is not None:
+            await self.connector(connector_id)
+        return await self.store.jobs(connector_id=connector_id, limit=limit)
+
+    async def search(self, index: str, query: str, *, limit: int = 10, offset: int = 0) -> SearchPage:
+        """Searches an index; NotFoundError names the nearest one."""
+        names = await self.destination.indices()
+        if index not in names:
+            near = nearest(index, names)
+            hint = f'; did you mean "{near}"?' if near else f"; there are {', '.join(names) or 'none yet'}"
+            raise NotFoundError(f'there is no index "{index}"{hint}')
+        return await self.destination.search(index, query, limit=limit, offset=offset)
+
+    async def dead_letters(self, connector_id: str, limit: int = 100, after: str | None = None) -> Sequence[DeadLetter]:
+        """Returns documents that could not be indexed."""
+        await self.connector(connector_id)
+        return await self.store.dead_letters(connector_id, limit=limit, after=after)
+
+    # Acting
+
+    async def sync_now(
+        self, connector_id: str, job_type: JobType = JobType.FULL, *, allow_deletes: int | None = None
+    ) -> SyncJob:
+        """Queues an on-demand job; one of the same kind that waits, suspended ones too, is used and waits no longer.
+
+        Args:
+            allow_deletes: number of vanished documents that this job may delete, whatever `max_delete_ratio` says.
+
+        Raises:
+            NotFoundError: there is no such connector.
+            ConfigurationError: it cannot be synced so.
+        """
+        connector = await self.connector(connector_id)
+        _check_possible(connector, job_type)
+        metadata: dict[str, Any] = {} if allow_deletes is None else {"allow_deletes": allow_deletes}
+        waiting = await self.store.jobs(connector_id=connector_id, statuses=_WAITING, limit=_SCAN)
+        for job in waiting:
+            if job.job_type == job_type and (woken := await self._wake(job, metadata)) is not None:
+                return woken
+        job = await self.store.create_job(
+            connector, job_type, TriggerMethod.ON_DEMAND, now=self._runtime.now(), **metadata
+        )
+        # The scheduler may have been faster.
+        return job if job.trigger_method == TriggerMethod.ON_DEMAND else await self._wake(job, metadata) or job
+
+    async def _wake(self, job: SyncJob, metadata: Mapping[str, Any]) -> SyncJob | None:
+        """Makes a waiting job one that was asked for, which no pause holds up; None when it waits no more."""
+        changes = {
+            "trigger_method": TriggerMethod.ON_DEMAND,
+            "metadata": {**job.metadata, **metadata, "resume_at": None},
+        }
+        try:
+            return await self.store.update_job(job.id, changes, statuses=_WAITING)
+        except ConflictError:
+            return None
+
+    async def cancel(self, job_id: str) -> SyncJob:
+        """Cancels a job: a waiting one at once, a running one as soon as its worker notices.
+
+        Raises:
+            NotFoundError: there is no such job.
+            ConflictError: it has ended.
+        """
+        now = self._runtime.now()
+        changes = {"status": JobStatus.CANCELED, "cancelation_requested_at": now, "canceled_at": now, "error": None}
+        try:
+            job = await self.store.update_job(job_id, changes, statuses=_WAITING)
+        except ConflictError:
+            return await self.store.update_job(
+                job_id,
+                {"status": JobStatus.CANCELING, "cancelation_requested_at": now},
+                statuses=ACTIVE_JOB_STATUSES,
+            )
+        if job.started_at is not None:
+            with suppress(NotFoundError):  # removed meanwhile
+                await self.store.update_connector(
+                    job.connector_id, {"last_sync_status": JobStatus.CANCELED, "last_sync_error": None}
+                )
+        return job
+
+    async def pause(self, connector_id: str, *, paused: bool = True) -> Connector:
+        """Pauses or resumes the connector's schedules."""
+        await self.connector(connector_id)
+        return await self.store.update_connector(connector_id, {"paused": paused})
+
+    async def reset(self, connector_id: str) -> None:
+        """Forgets checkpoint, cursor and hashes: the next sync is a full one and writes every document anew.
+
+        Raises:
+            ConflictError: a sync of the connector runs.
+        """
+        await self.connector(connector_id)
+        async with self._alone(connector_id) as lease:
+            await self.store.commit(lease, job_id="", connector=_NEVER_SYNCED, state=_EMPTY | {"rewrite": True})
+
+    async def purge(self, connector_id: str) -> int:
+        """Deletes all documents and dead letters of the connector; returns the number of documents.
+
+        The record of a connector that `config.yml` no longer declares goes too.
+
+        Raises:
+            ConflictError: a sync of the connector runs.
+        """
+        connector = await self.connector(connector_id)
+        async with self._alone(connector_id) as lease:
+            await self.store.commit(lease, job_id="", connector=_NEVER_SYNCED, state=_EMPTY)
+            number = await self.destination.purge(connector.index_name, connector_id)
+            await self.store.remove_dead_letters(connector_id)
+            if is_orphaned(connector):
+                await self.store.remove_connector(connector_id)
+        return number
+
+    @asynccontextmanager
+    async def _alone(self, connector_id: str) -> AsyncIterator[Lease]:
+        """Holds the connector's lease, and cancels the jobs that wait. The claim's new epoch alone makes the ledger
+        invalid, so the next sync reads what the index holds."""
+        # A name of its own, for the worker of this very process is somebody else.
+        owner = f"{self._worker}/{token_hex(4)}"
+        lease = await acquire(self.store, connector_id, owner, ttl=_LEASE, now=self._runtime.time())
+        if lease is None:
+            raise ConflictError(f"a sync of {connector_id} is running; cancel it or wait for its end, then try again")
+        keeping = asyncio.create_task(self._keep(lease))
+        try:
+            jobs = await self.store.jobs(connector_id=connector_id, statuses=UNFINISHED_JOB_STATUSES, limit=_SCAN)
+            now = self._runtime.now()
+            for job in jobs:  # also one that seems to run: its worker died
+                with suppress(ConflictError):  # somebody else cancelled it
+                    changes = {"status": JobStatus.CANCELED, "canceled_at": now, "error": None}
+                    await self.store.update_job(job.id, changes, statuses=UNFINISHED_JOB_STATUSES)
+            yield lease
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            await self.store.release(lease)
+
+    async def _keep(self, lease: Lease) -> None:
+        """Renews the lease while the destination deletes, which may take long."""
+        while True:
+            await self._runtime.sleep(_LEASE / 3)
+            with suppress(RetryableError):  # tried again before the lease ends
+                lease = await self.store.renew(lease, ttl=_LEASE, now=self._runtime.time())
+
+
+def _check_possible(connector: Connector, job_type: JobType) -> None:
+    """Raises ConfigurationError for a job that could never run."""
+    if not connector.service_type or not connector.index_name:
+        raise ConfigurationError(f"the record of {connector.id} is not complete: it names no source or no index")
+    if is_orphaned(connector):
+        raise ConfigurationError(f"{connector.id} is no longer in config.yml; write it there again to sync it")
+    if job_type is not JobType.INCREMENTAL:
+        return
+    if not (connector.features.get("incremental_sync") or {}).get("enabled"):
+        raise ConfigurationError(
+            f'{connector.id} cannot be synced incrementally: its source "{connector.service_type}" has no incremental '
+            "sync; run a full one"
+        )
+    if connector.last_synced is None:
+        raise ConfigurationError(f"{connector.id} was never synced: an incremental sync needs a full one before it")

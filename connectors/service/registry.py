@@ -1,0 +1,282 @@
+"""Connectors as `config.yml` declares them, kept as records.
+
+`config.yml` owns its connectors: an edit of their record by anybody else is reported and undone. A connector that left
+the file stays as a record, with its documents, and runs no more; one that exists only as a record is run too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from xxhash import xxh3_64_hexdigest
+
+from connectors.backends.ports import Store
+from connectors.backends.records import apply_changes
+from connectors.byoc import Connector, ConnectorStatus, Filter
+from connectors.config import Config, ConnectorConfig
+from connectors.errors import ConfigurationError, ConflictError, NotFoundError, describe
+from connectors.logger import ConnectorLogger, register_secrets
+from connectors.source import BaseDataSource, DataSourceConfiguration, FrameworkConfig, with_defaults
+from connectors.utils import nearest
+
+__all__ = ["OWNER", "Registry", "SourceCatalog", "declared_filter", "declared_record", "is_declared", "is_orphaned"]
+
+_logger = logging.getLogger("connectors.registry")
+
+#: Marks records that `config.yml` owns, and those that it no longer declares.
+OWNER: Final = "managed_by"
+_FILE: Final = "config.yml"
+_REMOVED: Final = "removed from config.yml"
+#: Digest of what the file declared when the record was written: tells an edit of the file from one of the record.
+_DIGEST: Final = "declared_digest"
+
+
+class SourceCatalog:
+    """The sources that can be used: service type → class, loaded on first use.
+
+    Args:
+        paths: service type → `module:Class`.
+    """
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        self._paths = dict(paths)
+        self._loaded: dict[str, type[BaseDataSource]] = {}
+
+    def replace(self, paths: Mapping[str, str]) -> None:
+        """Takes another set of sources; what is loaded already stays loaded."""
+        self._loaded = {name: loaded for name, loaded in self._loaded.items() if paths.get(name) == self._paths[name]}
+        self._paths = dict(paths)
+
+    def service_types(self) -> list[str]:
+        """Returns all service types, sorted."""
+        return sorted(self._paths)
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        """Service type → `module:Class`."""
+        return self._paths
+
+    def get(self, service_type: str) -> type[BaseDataSource]:
+        """Returns the class.
+
+        Raises:
+            NotFoundError: there is no such service type.
+            ConfigurationError: its module cannot be imported or has no such class.
+        """
+        if service_type not in self._loaded:
+            self._loaded[service_type] = self._load(service_type)
+        return self._loaded[service_type]
+
+    def _load(self, service_type: str) -> type[BaseDataSource]:
+        from importlib import import_module
+
+        if service_type not in self._paths:
+            near = nearest(service_type, self._paths)
+            hint = f'; did you mean "{near}"?' if near else f"; there are {', '.join(self.service_types())}"
+            raise NotFoundError(f'there is no source of service type "{service_type}"{hint}')
+        path = self._paths[service_type]
+        module, _, name = path.partition(":")
+        try:
+            found = getattr(import_module(module), name, None)
+        except Exception as error:  # a module may do anything while it is imported
+            raise ConfigurationError(
+                f'the source "{service_type}" ({path}) cannot be imported: {describe(error)}; install or mend it'
+            ) from error
+        if not isinstance(found, type):
+            raise ConfigurationError(f'the source "{service_type}": {module} has no class {name}; mend `sources:`')
+        return with_defaults(found)
+
+    def build(
+        self,
+        connector_id: str,
+        service_type: str,
+        values: Mapping[str, Any],
+        *,
+        features: Mapping[str, Any],
+        base_dir: Path,
+        max_file_size: int,
+    ) -> BaseDataSource:
+        """Makes a connector's source, ready to be used; its secrets are hidden from then on.
+
+        Args:
+            values: settings of the source.
+            features: those that are switched on.
+            base_dir: folder of the config file.
+            max_file_size: bytes beyond which a file's content is not wanted.
+
+        Raises:
+            NotFoundError: there is no such source.
+            ConfigurationError: it cannot be imported.
+        """
+        source_class = self.get(service_type)
+        configuration = DataSourceConfiguration.merge(source_class.get_default_configuration(), values)
+        register_secrets(configuration.secrets())
+        source = source_class(configuration)
+        source.set_logger(ConnectorLogger(logging.getLogger("connectors.source"), connector_id))
+        source.set_features(features)
+        source.set_framework_config(FrameworkConfig(base_dir=base_dir, max_file_size=max_file_size))
+        return source
+
+
+def declared_record(
+    declared: ConnectorConfig, source_class: type[BaseDataSource], secrets: Iterable[str]
+) -> dict[str, Any]:
+    """Returns those parts of a connector's record that `config.yml` owns, without any secret.
+
+    Raises:
+        ConfigurationError: the source declares, or the file holds, what no record can keep.
+    """
+    configuration = DataSourceConfiguration.merge(source_class.get_default_configuration(), declared.configuration)
+    hidden = sorted(filter(None, secrets), key=len, reverse=True)  # one that begins like a shorter one is hidden whole
+    fields: dict[str, Any] = {}
+    for item in configuration.get_fields():
+        record = item.to_record()
+        if item.sensitive:
+            record["value"] = record["default_value"] = None
+        record["value"] = _without_secrets(record["value"], hidden)
+        fields[item.name] = record
+    scheduling = declared.scheduling
+    active = _without_secrets(dict(declared_filter(declared)), hidden)
+    owned = {
+        "service_type": declared.service_type,
+        "index_name": declared.index,
+        "name": _without_secrets(declared.name or declared.id, hidden),
+        "description": _without_secrets(declared.description, hidden),
+        "language": declared.language,
+        "configuration": fields,
+        "scheduling": {
+            kind: {"enabled": (text := getattr(scheduling, kind)) is not None, "interval": text}
+            for kind in ("full", "incremental", "access_control")
+        }
+        | {"timezone": scheduling.timezone},
+        "filtering": [{"domain": "DEFAULT", "active": active, "draft": active}],
+        "pipeline": declared.pipeline.model_dump(),
+        "features": source_class.features(),
+    }
+    try:
+        return apply_changes({}, owned)  # in the record's form, so that it can be compared with what is stored
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{declared.id} ({declared.service_type}) cannot be kept as a record: {error}"
+        ) from error
+
+
+def declared_filter(declared: ConnectorConfig) -> Filter:
+    """Returns the sync rules of the file, with what secrets there are in them."""
+    rules: list[dict[str, Any]] = []
+    for position, rule in enumerate(declared.filtering.rules, start=1):
+        order = rule.order if rule.order is not None else (rules[-1]["order"] + 1 if rules else 1)
+        given = rule.model_dump(exclude_none=True)
+        rules.append({**given, "id": rule.id or f"rule-{position}", "order": order})
+    return Filter.of(rules, declared.filtering.advanced)
+
+
+def _without_secrets(value: Any, secrets: Sequence[str]) -> Any:
+    """Returns a value of the file with `***` in place of each secret, wherever it stands in it."""
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "***")
+        return value
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(item, secrets) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(item, secrets) for item in value]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return None if is_number and any(secret in str(value) for secret in secrets) else value
+
+
+def is_declared(connector: Connector) -> bool:
+    """Whether `config.yml` owns the record."""
+    return connector.extra.get(OWNER) == _FILE
+
+
+def is_orphaned(connector: Connector) -> bool:
+    """Whether `config.yml` declared the connector once and does so no more: it runs no more."""
+    return OWNER in connector.extra and not is_declared(connector)
+
+
+def configuration_fingerprint(connector: Connector) -> str:
+    """Returns what changes when configuration or rules change in a way that may change the documents."""
+    values = {
+        name: record.get("value") if isinstance(record, Mapping) else record
+        for name, record in connector.configuration.items()
+    }
+    parts = [connector.service_type, values, connector.active_filter]
+    return xxh3_64_hexdigest(orjson.dumps(parts, default=str, option=orjson.OPT_SORT_KEYS))
+
+
+class Registry:
+    """Writes what `config.yml` declares into the store."""
+
+    def __init__(self, store: Store, catalog: SourceCatalog) -> None:
+        self._store = store
+        self._catalog = catalog
+
+    async def apply(self, config: Config) -> None:
+        """Brings the records in line with the file; cheap when they are."""
+        records = {connector.id: connector for connector in await self._store.connectors()}
+        for declared in config.connectors:
+            await self._declare(declared, records.get(declared.id), config.secrets)
+            await asyncio.sleep(0)  # hundreds of them would hold up the loop
+        names = {declared.id for declared in config.connectors}
+        for connector in records.values():
+            if is_declared(connector) and connector.id not in names:
+                _logger.info(
+                    "%s left config.yml and runs no more; its documents stay (remove them: connectors purge %s)",
+                    connector.id,
+                    connector.id,
+                )
+                await self.disown(connector)
+
+    async def declare(self, config: Config, connector_id: str) -> None:
+        """Brings one record in line with the file, if the file declares it."""
+        declared = next((item for item in config.connectors if item.id == connector_id), None)
+        if declared is not None:
+            await self._declare(declared, await self._read(connector_id), config.secrets)
+
+    async def disown(self, connector: Connector) -> None:
+        """Notes that the file no longer declares a connector that it declared before."""
+        if is_declared(connector):
+            await self._store.update_connector(connector.id, {OWNER: _REMOVED, _DIGEST: None})
+
+    async def _declare(self, declared: ConnectorConfig, record: Connector | None, secrets: Iterable[str]) -> None:
+        owned = declared_record(declared, self._catalog.get(declared.service_type), secrets)
+        mark = {OWNER: _FILE, _DIGEST: _digest(owned)}
+        paused = {"paused": declared.paused, "declared_paused": declared.paused}
+        if record is None:
+            new = {**owned, **mark, **paused, "status": ConnectorStatus.CONFIGURED}
+            try:
+                await self._store.put_connector(Connector.from_record(declared.id, new))
+            except ConflictError:  # another worker was faster
+                record = await self._store.connector(declared.id)
+            else:
+                return
+        current = record.to_record()
+        changes = {key: value for key, value in owned.items() if _digest(current.get(key)) != _digest(value)}
+        if changes and is_declared(record) and current.get(_DIGEST) == mark[_DIGEST]:
+            _logger.warning(
+                "%s: somebody changed %s of its record; config.yml owns this connector, so that is undone",
+                declared.id,
+                ", ".join(sorted(changes)),
+            )
+        # What an operator paused or resumed stays so, until the file says something else than it did.
+        if current.get("declared_paused") != declared.paused:
+            changes |= paused
+        changes |= {key: value for key, value in mark.items() if current.get(key) != value}
+        if changes:
+            await self._store.update_connector(declared.id, changes)
+
+    async def _read(self, connector_id: str) -> Connector | None:
+        try:
+            return await self._store.connector(connector_id)
+        except NotFoundError:
+            return None
+
+
+def _digest(value: Any) -> str:
+    return xxh3_64_hexdigest(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))

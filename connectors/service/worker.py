@@ -1,0 +1,197 @@
+"""Claims jobs and runs them, as many at once as the configuration allows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from connectors.backends.ports import Lease
+from connectors.byoc import (
+    ACTIVE_JOB_STATUSES,
+    CONTENT_JOB_TYPES,
+    UNFINISHED_JOB_STATUSES,
+    Connector,
+    JobStatus,
+    JobType,
+    SyncJob,
+    TriggerMethod,
+)
+from connectors.config import Config, ConnectorConfig
+from connectors.errors import ConflictError, NotFoundError
+from connectors.service.job_run import JobRun, Services, give_back
+from connectors.service.lease import acquire
+from connectors.service.live import LiveSources
+from connectors.service.metrics import Metrics
+from connectors.service.registry import SourceCatalog, declared_filter, is_orphaned
+
+__all__ = ["Worker"]
+
+_logger = logging.getLogger("connectors.worker")
+
+_SCAN: Final = 100_000
+#: Seconds beyond the time to drain that running jobs are waited for at the end.
+_GRACE: Final = 10.0
+
+
+class Worker:
+    """Runs the jobs of one process.
+
+    Attributes:
+        running: connector id → the task that runs its job.
+    """
+
+    def __init__(self, services: Services, catalog: SourceCatalog, config: Config, metrics: Metrics) -> None:
+        self._services = services
+        self._config = config
+        self._metrics = metrics
+        self._sources = LiveSources(catalog, services.runtime)
+        self._stop = asyncio.Event()
+        self.running: dict[str, asyncio.Task[None]] = {}
+
+    def configure(self, config: Config) -> None:
+        """Takes a new configuration; running jobs keep the one they started with."""
+        self._config = config
+        self._services = replace(self._services, service=config.service, sync=config.sync)
+
+    # Claiming
+
+    async def tick(self, connectors: Collection[str] | None = None) -> None:
+        """Claims what can be claimed, oldest first.
+
+        Args:
+            connectors: ids of those whose jobs are run; None: of all.
+        """
+        capacity = self._config.service.max_concurrent_syncs
+        if self._stop.is_set() or len(self.running) >= capacity:
+            return
+        jobs = await self._services.store.jobs(statuses=UNFINISHED_JOB_STATUSES, limit=_SCAN)
+        blocked = {
+            job.connector_id
+            for job in jobs
+            if job.job_type == JobType.FULL and job.status in {JobStatus.IN_PROGRESS, JobStatus.SUSPENDED}
+        }
+        due = [
+            job
+            for job in sorted(jobs, key=_urgency)
+            if job.connector_id not in self.running
+            and (connectors is None or job.connector_id in connectors)
+            and not (job.job_type == JobType.INCREMENTAL and job.connector_id in blocked)
+            and self._due(job)
+        ]
+        if not due:
+            return
+        records = {connector.id: connector for connector in await self._services.store.connectors()}
+        for job in due:
+            if len(self.running) >= capacity:
+                return
+            if job.connector_id not in self.running:
+                await self._look(job, records.get(job.connector_id))
+
+    def _due(self, job: SyncJob) -> bool:
+        """Whether it is worth a look: its pause is over, and nobody has just said that he runs it."""
+        now = self._services.runtime.time()
+        if job.status in ACTIVE_JOB_STATUSES and job.last_seen is not None:
+            # Far in the future it is the word of a clock that was wrong.
+            return abs(now - job.last_seen.timestamp()) >= self._services.service.heartbeat_interval
+        return job.status != JobStatus.SUSPENDED or float(job.metadata.get("resume_at") or 0.0) <= now
+
+    async def _look(self, job: SyncJob, connector: Connector | None) -> None:
+        """Runs the job, or ends it, or leaves it, as its connector says."""
+        if connector is None:
+            await self._drop(job, JobStatus.ERROR, "its connector was removed")
+            return
+        held = connector.paused and job.trigger_method == TriggerMethod.SCHEDULED
+        if held and job.status in {JobStatus.PENDING, JobStatus.SUSPENDED}:
+            return
+        services = self._services
+        # Since the list was read another worker may have run the job; a claim in vain costs a rebuilt ledger.
+        if (await services.store.job(job.id)).version != job.version:
+            return
+        lease = await acquire(
+            services.store, connector.id, services.worker, ttl=services.service.lease, now=services.runtime.time()
+        )
+        if lease is None:
+            return
+        if job.status != JobStatus.CANCELING and not is_orphaned(connector) and job.job_type in CONTENT_JOB_TYPES:
+            if not held:
+                self.running[connector.id] = asyncio.create_task(self._run(job, connector, lease))
+                return
+            # Its worker died, and the connector was paused since.
+            await self._drop(job, JobStatus.SUSPENDED, None)
+        elif job.job_type not in CONTENT_JOB_TYPES:
+            await self._drop(job, JobStatus.ERROR, f"syncs of the kind {job.job_type} are not supported")
+        else:
+            await self._drop(job, JobStatus.CANCELED, None)
+        await give_back(services, lease, written=False)
+
+    async def _drop(self, job: SyncJob, status: JobStatus, reason: str | None) -> None:
+        """Gives a job that is not run the status that it has from now on."""
+        now = self._services.runtime.now()
+        changes: dict[str, Any] = {"status": status, "error": reason}
+        if status is JobStatus.CANCELED:
+            changes["canceled_at"] = now
+        elif status is JobStatus.ERROR:
+            changes["completed_at"] = now
+            _logger.error("%s: %s", job.connector_id, reason)
+        try:
+            await self._services.store.update_job(job.id, changes, statuses=UNFINISHED_JOB_STATUSES)
+        except (ConflictError, NotFoundError):
+            return  # somebody else ended or removed it, which is as well
+
+    # Running
+
+    async def _run(self, job: SyncJob, connector: Connector, lease: Lease) -> None:
+        config, declared = self._config, self._declared(connector.id)
+        own_ratio = declared.max_delete_ratio if declared is not None else None
+        run = JobRun(
+            self._services,
+            connector,
+            job,
+            lease,
+            source=partial(self._sources.get, connector, declared, config),
+            filtering=declared_filter(declared) if declared is not None else None,
+            max_delete_ratio=config.sync.max_delete_ratio if own_ratio is None else own_ratio,
+            stop=self._stop,
+        )
+        self._metrics.sync_started(connector.id)
+        try:
+            ended = await run.run()
+            if ended.ended:
+                self._metrics.job_finished(connector.id, ended.job_type, ended.status, ended.seconds or 0.0)
+        except Exception:  # the job stays in progress without a lease, so that a later look takes it over
+            _logger.exception("%s: the end of its job could not be stored; it is taken up again", connector.id)
+        finally:
+            self._metrics.sync_stopped(connector.id)
+            self.running.pop(connector.id, None)
+
+    def _declared(self, connector_id: str) -> ConnectorConfig | None:
+        return next((item for item in self._config.connectors if item.id == connector_id), None)
+
+    # Ending
+
+    async def close_unused(self, connectors: Collection[str]) -> None:
+        """Closes the sources of all connectors but these and those that run."""
+        await self._sources.close(keep={*connectors, *self.running})
+
+    async def shutdown(self) -> None:
+        """Suspends the running jobs, waits for them a limited time, and closes the sources."""
+        self._stop.set()
+        running = list(self.running.values())
+        if running:
+            _logger.info("suspending %s running %s", len(running), "sync" if len(running) == 1 else "syncs")
+            _, late = await asyncio.wait(running, timeout=self._services.service.drain_timeout + _GRACE)
+            for task in late:
+                task.cancel()
+            _, stuck = await asyncio.wait(late, timeout=2 * _GRACE) if late else ((), ())
+            for _ in stuck:
+                _logger.error("a sync does not end although it was cancelled; its source holds it up")
+        await self._sources.close()
+
+
+def _urgency(job: SyncJob) -> tuple[bool, str]:
+    """Takes what was begun before what waits, and of these the oldest first."""
+    return job.status == JobStatus.PENDING, job.id

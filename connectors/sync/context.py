@@ -1,0 +1,104 @@
+"""What one sync job is given, and what it reports."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from connectors.backends.ports import ConnectorState, Destination, IndexInfo, Lease, Store
+from connectors.byoc import Connector, Filter, JobType, SyncJob
+from connectors.config import SyncConfig
+from connectors.runtime import Runtime
+from connectors.source import BaseDataSource
+from connectors.sync.counters import Counters
+from connectors.sync.limits import FlightLimit
+
+__all__ = ["Extractor", "Observer", "SyncContext", "SyncResult"]
+
+
+class Extractor(Protocol):
+    """Takes the text out of a file's content."""
+
+    async def extract(self, content: bytes, *, name: str, mime_type: str | None = None) -> str | None:
+        """Returns the text, None where the format has none; raises SkippableError when it cannot be read."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Returns text that changes when the same content gives other text."""
+        ...
+
+
+class Observer(Protocol):
+    """Is told of progress, for metrics and progress bars."""
+
+    def begin(self, connector_id: str, counters: Counters) -> None:
+        """A job begins with these counters: zeros, or those of the earlier part of a job that goes on."""
+        ...
+
+    def progress(self, connector_id: str, counters: Counters, queued: int) -> None:
+        """Takes the counters of the job so far and the number of operations that wait."""
+        ...
+
+
+@dataclass(slots=True)
+class SyncContext:
+    """Everything that one sync job works with.
+
+    Attributes:
+        lease: returns the lease, renewed by somebody else; raises LeaseLostError as soon as it may not be ours.
+        state: the connector's state as it was when the lease was taken.
+        stop: set when the job is to suspend: drain what is in flight, store the checkpoint, return.
+        folder: for the ledger and the seen log of this connector.
+        configuration_fingerprint: changes when the connector's configuration or its rules do; a checkpoint made under
+            another one is not used.
+    """
+
+    connector: Connector
+    job: SyncJob
+    source: BaseDataSource
+    filtering: Filter
+    destination: Destination
+    store: Store
+    index: IndexInfo
+    lease: Callable[[], Lease]
+    state: ConnectorState
+    config: SyncConfig
+    runtime: Runtime
+    folder: Path
+    stop: asyncio.Event
+    limit: FlightLimit
+    logger: logging.Logger | logging.LoggerAdapter[Any]
+    configuration_fingerprint: str
+    max_delete_ratio: float
+    drain_timeout: float
+    extractor: Extractor | None = None
+    observer: Observer | None = None
+
+    @property
+    def job_type(self) -> JobType:
+        """Full or incremental."""
+        return JobType(self.job.job_type)
+
+
+@dataclass(slots=True)
+class SyncResult:
+    """How a sync ended that did not raise.
+
+    Attributes:
+        suspended: it was asked to stop before the end.
+        incomplete: reasons why the enumeration was not complete; nothing was deleted then.
+        needs_full: a full sync is due, since this one could not delete, or wrote changes to an index that none filled.
+        state: changes of the connector's state that go with the final commit.
+        cursor: where the next incremental sync starts, if the source said.
+    """
+
+    counters: Counters
+    suspended: bool = False
+    incomplete: list[str] = field(default_factory=list)
+    needs_full: bool = False
+    state: dict[str, Any] = field(default_factory=dict)
+    cursor: Any = None

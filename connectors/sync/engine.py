@@ -1,0 +1,400 @@
+"""Runs one sync job from its first read to the last acknowledged write.
+
+The parts: the pipeline reads and compares, the writer writes, the ticker flushes what waits and stores progress. They
+live in one TaskGroup, so that the failure of one ends them all. Storing the final status belongs to the caller, who
+holds the lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, ParamSpec, TypeVar
+
+from xxhash import xxh3_64_hexdigest
+
+from connectors.backends.ports import IndexHandle
+from connectors.byoc import JobType
+from connectors.errors import SyncError, describe
+from connectors.sync.context import SyncContext, SyncResult
+from connectors.sync.counters import Counters
+from connectors.sync.deadletters import DeadLetters
+from connectors.sync.encode import ENCODING_VERSION
+from connectors.sync.guard import guard_deletion
+from connectors.sync.ledger import Ledger, LedgerHeader, LedgerLog
+from connectors.sync.patience import patiently
+from connectors.sync.pipeline import Pipeline
+from connectors.sync.progress import Checkpointed, Progress
+from connectors.sync.seen import SeenLog
+from connectors.sync.threads import in_thread_to_its_end
+from connectors.sync.writer import BulkWriter
+
+__all__ = ["Sync", "run_sync"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_EPOCH_SHIFT: Final = 40
+#: Seconds after which a wait looks again whether the sync shall stop.
+_LOOK_AGAIN: Final = 0.2
+
+
+async def run_sync(context: SyncContext) -> SyncResult:
+    """Runs the job of `context` and returns how it ended.
+
+    Raises:
+        SyncError: or one of its kinds; what was acknowledged and checkpointed before is kept.
+        Exception: whatever the source raised.
+    """
+    try:
+        return await Sync(context).run()
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(group: BaseExceptionGroup) -> BaseException:
+    """Returns the error of a group that says most: ours before others, others before cancellation."""
+    flat: list[BaseException] = []
+    stack: list[BaseException] = [group]
+    while stack:
+        error = stack.pop()
+        if isinstance(error, BaseExceptionGroup):
+            stack.extend(error.exceptions)
+        else:
+            flat.append(error)
+    return min(flat, key=lambda error: (isinstance(error, asyncio.CancelledError), not isinstance(error, SyncError)))
+
+
+class Sync:
+    """One run of one job; not used twice."""
+
+    def __init__(self, context: SyncContext) -> None:
+        self._context = context
+        self._lease = context.lease()
+        self._full = context.job_type is JobType.FULL
+        extraction = context.extractor.fingerprint() if context.extractor else "-"
+        self._handle = IndexHandle(
+            index=context.index.name,
+            uuid=context.index.uuid,
+            connector_id=context.connector.id,
+            fingerprint=xxh3_64_hexdigest(f"{ENCODING_VERSION}/{context.index.fingerprint}/{extraction}".encode()),
+        )
+        self._ledger = Ledger(context.folder)
+        self._log = LedgerLog(context.folder / f"{context.job.id}-{self._lease.epoch}.log")
+        self._seen: SeenLog | None = None
+        self._checkpoint: Any = None
+        self._can_delete = True
+        self._completed = False
+        self._committing = asyncio.Lock()
+        self._drain_ends: float | None = None
+        self._due: Checkpointed | None = None
+        self._stored: tuple[Checkpointed, dict[str, int]] | None = None
+        self._progress = Progress()
+        self._dead_letters = DeadLetters(
+            context.store,
+            context.connector.id,
+            context.job.id,
+            limit=context.config.max_dead_letters,
+            patience=context.config.retry_patience,
+            runtime=context.runtime,
+        )
+
+    async def run(self) -> SyncResult:
+        """Runs it; see `run_sync`."""
+        context = self._context
+        try:
+            await self._open_ledger()
+            if self._full:
+                await self._open_checkpoint()
+            await self._dead_letters.load()
+            if context.observer is not None:
+                context.observer.begin(context.connector.id, self._progress.total())
+            async with asyncio.TaskGroup() as group:
+                result = await self._run_in(group)
+        finally:
+            self._log.close()
+            if self._seen is not None:
+                self._seen.close()
+            if context.observer is not None:
+                context.observer.progress(context.connector.id, self._progress.total(), 0)
+        return result
+
+    # Before the first read
+
+    async def _open_ledger(self) -> None:
+        context = self._context
+        header = LedgerHeader(self._handle.uuid, self._lease.epoch - 1, self._handle.fingerprint)
+        if not await self._in_thread(self._ledger.open, header):
+            await self._patiently(self._rebuild_ledger, f"reading the stamps of {self._handle.index}")
+        if context.state.data.get("rewrite"):
+            await self._in_thread(self._ledger.forget_hashes)
+
+    async def _rebuild_ledger(self) -> None:
+        context = self._context
+        stamps = LedgerLog(context.folder / f"{context.job.id}.stamps")
+        try:
+            async for page in context.destination.stamps(self._handle):
+                number = len(page.digests) // 16
+                stamps.append(page.digests, page.hashes, list(range(stamps.count, stamps.count + number)))
+            await self._in_thread(self._ledger.rebuild, stamps)
+        finally:
+            stamps.close()
+
+    async def _open_checkpoint(self) -> None:
+        """Goes on where this job was, if the source can and what is needed is there."""
+        context = self._context
+        saved: Mapping[str, Any] = context.state.data.get("progress") or {}
+        resumes = (
+            context.source.resumable
+            and saved.get("checkpoint") is not None
+            and saved.get("job") == context.job.id
+            and saved.get("configuration") == context.configuration_fingerprint
+            and saved.get("uuid") == self._handle.uuid
+        )
+        if resumes:
+            self._checkpoint = saved["checkpoint"]
+            self._progress = Progress(Counters.from_dict(saved.get("counters")))
+            context.logger.info("goes on behind %s documents", self._progress.committed.read)
+        await self._in_thread(self._open_seen, saved if resumes else None)
+        if resumes and self._seen is not None:
+            self._due = Checkpointed(self._checkpoint, self._seen.length)
+
+    def _open_seen(self, saved: Mapping[str, Any] | None) -> None:
+        folder, job_id = self._context.folder / "seen", self._context.job.id
+        if saved is not None:
+            self._seen = SeenLog.reopen(folder, job_id, str(saved["seen_token"]), int(saved["seen"]))
+            # Once part of the seen set is lost, it stays lost for the whole of this job.
+            self._can_delete = self._seen is not None and not saved.get("incomplete")
+            for digests in self._seen.read() if self._seen is not None else ():
+                self._ledger.mark_seen(digests)
+        if self._seen is None and self._context.source.resumable:
+            self._seen = SeenLog.create(folder, job_id)
+
+    def _stream(self) -> AsyncIterator[Any]:
+        context = self._context
+        if not self._full:
+            return context.source.get_docs_incrementally(context.connector.sync_cursor, context.filtering)
+        if self._checkpoint is not None:
+            return context.source.get_docs(context.filtering, checkpoint=self._checkpoint)
+        return context.source.get_docs(context.filtering)
+
+    # The run itself
+
+    async def _run_in(self, group: asyncio.TaskGroup) -> SyncResult:
+        context = self._context
+        writer = BulkWriter(
+            context.destination,
+            self._handle,
+            config=context.config,
+            progress=self._progress,
+            log=self._log,
+            dead_letters=self._dead_letters,
+            limit=context.limit,
+            runtime=context.runtime,
+            guard=context.lease,
+        )
+        pipeline = Pipeline(
+            context,
+            handle=self._handle,
+            ledger=self._ledger,
+            seen=self._seen,
+            progress=self._progress,
+            writer=writer,
+            dead_letters=self._dead_letters,
+            group=group,
+            first_version=self._lease.epoch << _EPOCH_SHIFT,
+        )
+        helpers = [group.create_task(writer.run()) for _ in range(context.config.writes_in_flight)]
+        helpers.append(group.create_task(self._tick(pipeline, writer)))
+        result = SyncResult(Counters(), suspended=True, incomplete=pipeline.incomplete)
+        try:
+            await self._work(group, pipeline, writer, result)
+        except Exception:  # what was read before shall still be written and checkpointed
+            await self._finish(pipeline, writer, helpers, result)
+            raise
+        await self._finish(pipeline, writer, helpers, result)
+        return result
+
+    async def _work(self, group: asyncio.TaskGroup, pipeline: Pipeline, writer: BulkWriter, result: SyncResult) -> None:
+        """Reads, writes and deletes; takes `suspended` off the result when all of it is done."""
+        context = self._context
+        if not await self._until_stopped(group, pipeline, lambda: pipeline.read(self._stream())):
+            return
+        if not await self._drain(writer):
+            return
+        result.cursor = context.source.sync_cursor()
+        if not self._full and pipeline.last_checkpoint is not None:
+            result.cursor = pipeline.last_checkpoint.state
+        filled = context.state.data.get("index")  # the index that the last completed full sync filled
+        result.needs_full = not self._can_delete or (not self._full and filled not in (None, self._handle.uuid))
+        if self._full and self._can_delete and not pipeline.incomplete:
+            guard_deletion(context, self._ledger, read=self._progress.total().read, kept=pipeline.kept)
+            self._dead_letters.forget_vanished()
+            if not await self._until_stopped(group, pipeline, pipeline.delete_vanished):
+                return
+            if not await self._drain(writer):
+                return
+        self._progress.finish()
+        self._completed, result.suspended = True, False
+
+    async def _finish(
+        self, pipeline: Pipeline, writer: BulkWriter, helpers: list[asyncio.Task[None]], result: SyncResult
+    ) -> None:
+        """Ends what is under way, and stores what was reached."""
+        if result.suspended:
+            await self._drain(writer, stopping=True)
+        async with self._committing:  # cut short, a commit of the ticker might overtake ours
+            tasks = [*helpers, *pipeline.downloads]
+            for task in tasks:
+                task.cancel()
+        await asyncio.wait(tasks)
+        if result.suspended:
+            self._progress.abandon()
+        await self._commit(pipeline)
+        await self._save_ledger(result)
+
+    async def _until_stopped(
+        self, group: asyncio.TaskGroup, pipeline: Pipeline, work: Callable[[], Awaitable[None]]
+    ) -> bool:
+        """Runs a part of the sync until its end or the wish to stop; returns whether it ended, or raises its error."""
+        context, failures = self._context, list[Exception]()
+
+        async def guarded() -> None:
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - raised below: it shall not end the writing of what was read
+                failures.append(error)
+
+        task = group.create_task(guarded())
+        stopping = group.create_task(context.stop.wait())
+        try:
+            await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._drain_seconds()):
+                        await pipeline.interrupt(task)
+                if failures:
+                    context.logger.info("suspended, while the source failed: %s", describe(failures[0]))
+                return False
+        finally:
+            stopping.cancel()
+            task.cancel()
+        if task.cancelled():  # from within, by a library of the source, say: what it listed is not everything
+            raise SyncError("a part of the sync was cancelled, and nobody asked for it; nothing was deleted")
+        if failures:
+            raise failures[0]
+        return True
+
+    def _drain_seconds(self) -> float:
+        """Returns what is left of the time to drain, which starts when this is first asked."""
+        now = self._context.runtime.monotonic()
+        if self._drain_ends is None:
+            self._drain_ends = now + self._context.drain_timeout
+        return self._drain_ends - now
+
+    async def _drain(self, writer: BulkWriter, *, stopping: bool = False) -> bool:
+        """Waits until all that is under way has its outcome, a limited time when we stop; returns whether it has."""
+        while self._progress.in_flight:
+            if (stopping or self._context.stop.is_set()) and self._drain_seconds() <= 0:
+                return False
+            writer.flush()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AGAIN):
+                    await self._progress.idle()
+        return True
+
+    async def _tick(self, pipeline: Pipeline, writer: BulkWriter) -> None:
+        """Flushes what has waited long enough, and stores progress."""
+        context = self._context
+        pause = max(0.05, context.config.flush_interval / 4)
+        committed_at = context.runtime.monotonic()
+        while True:
+            await context.runtime.sleep(pause)
+            if await pipeline.flush_page_if_older(context.config.flush_interval):
+                writer.flush()
+            writer.flush_if_older(context.config.flush_interval)
+            if context.observer is not None:
+                context.observer.progress(context.connector.id, self._progress.total(), writer.queued)
+            if context.runtime.monotonic() - committed_at >= context.config.checkpoint_interval:
+                await self._commit(pipeline)
+                committed_at = context.runtime.monotonic()
+
+    async def _commit(self, pipeline: Pipeline) -> None:
+        """Stores the counters, and the checkpoint that is due, after what they speak of is durable."""
+        async with self._committing:
+            what = f"storing the progress of {self._handle.connector_id}"
+            await self._patiently(lambda: self._commit_once(pipeline), what)
+
+    async def _commit_once(self, pipeline: Pipeline) -> None:
+        context = self._context
+        self._due = self._progress.advance() or self._due
+        due, counters = self._due, self._progress.committed.to_dict()
+        if self._completed or (due is not None and self._stored == (due, counters)):
+            due = None
+        if due is not None and self._seen is not None:
+            await self._in_thread(self._seen.sync)
+        await self._dead_letters.flush()
+        state: dict[str, Any] | None = None
+        connector: dict[str, Any] | None = None
+        if due is not None and self._full and self._seen is not None:
+            state = {
+                "progress": {
+                    "job": context.job.id,
+                    "checkpoint": due.state,
+                    "counters": counters,
+                    "configuration": context.configuration_fingerprint,
+                    "uuid": self._handle.uuid,
+                    "seen": due.seen,
+                    "seen_token": self._seen.token,
+                    "incomplete": bool(pipeline.incomplete) or not self._can_delete,
+                }
+            }
+        elif due is not None and not self._full:
+            connector = {"sync_cursor": due.state}
+        await context.store.commit(
+            context.lease(), job_id=context.job.id, job=self._job_changes(), connector=connector, state=state
+        )
+        if due is not None:
+            self._stored = due, counters
+
+    def _job_changes(self) -> dict[str, Any]:
+        total = self._progress.total()
+        return {
+            "indexed_document_count": total.indexed,
+            "indexed_document_volume": total.bytes,
+            "deleted_document_count": total.deleted + total.vanished,
+            "last_seen": self._context.runtime.now(),
+            "metadata": {**self._context.job.metadata, "counters": total.to_dict()},
+        }
+
+    # After the last read
+
+    async def _save_ledger(self, result: SyncResult) -> None:
+        """Stores the ledger if it is true, that is, if nothing has an unknown outcome."""
+        context = self._context
+        if not self._progress.in_flight:
+            header = LedgerHeader(self._handle.uuid, self._lease.epoch, self._handle.fingerprint)
+            repeats = await self._in_thread(self._ledger.merge, self._log, header)
+            if self._full and not result.suspended:
+                committed = self._progress.committed
+                repeats = min(repeats, committed.indexed)
+                committed.indexed -= repeats
+                committed.duplicate += repeats
+        result.counters = self._progress.total()
+        if result.suspended:
+            return
+        result.state["progress"] = None
+        if self._full:
+            done = {"configuration": context.configuration_fingerprint, "index": self._handle.uuid, "rewrite": None}
+            result.state.update(done)
+
+    # Calls
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]], what: str) -> T:
+        context = self._context
+        seconds = context.drain_timeout if context.stop.is_set() else context.config.retry_patience
+        return await patiently(call, what=what, seconds=seconds, runtime=context.runtime)
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await in_thread_to_its_end(self._context.runtime, function, *args, **kwargs)

@@ -1,0 +1,349 @@
+"""The ledger: a local cache of what the destination holds of one connector, id digest → content hash.
+
+Sorted arrays mapped from disk, 24 bytes a document, looked up a page of documents at a time. What was acknowledged in
+a job is appended to a log and merged in at the job's end, in ranges of the key, so that memory stays flat.
+
+The truth about the index is in the index. A ledger is used only if it was written for the same index (its UUID), by
+the very job that claimed the connector last (its epoch); otherwise it is rebuilt from the stamps.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from xxhash import xxh3_64
+
+__all__ = ["CHANGED", "NEW", "REPEATED", "UNCHANGED", "Ledger", "LedgerHeader", "LedgerLog", "carry_ledger_over"]
+
+U64 = npt.NDArray[np.uint64]
+
+UNCHANGED: Final = 0
+CHANGED: Final = 1
+NEW: Final = 2
+REPEATED: Final = 3
+
+_ENTRY: Final = np.dtype([("hi", "<u8"), ("lo", "<u8"), ("hash", "<u8")])
+_LOGGED: Final = np.dtype([("hi", "<u8"), ("lo", "<u8"), ("hash", "<u8"), ("order", "<u8")])
+_CHUNK: Final = 1 << 17
+_DELETED: Final = np.uint64(1 << 63)
+#: Digests are uniform, so a range of the key holds about this many log entries.
+_RANGE: Final = 1 << 17
+
+
+def split_digests(digests: bytes) -> tuple[U64, U64]:
+    """Returns the high and low halves of joined 16-byte digests as numbers that sort as the bytes do."""
+    pairs = np.frombuffer(digests, dtype=">u8").reshape(-1, 2)
+    return pairs[:, 0].astype(np.uint64), pairs[:, 1].astype(np.uint64)
+
+
+def join_digests(hi: U64, lo: U64) -> bytes:
+    """The inverse of `split_digests`."""
+    pairs = np.empty((len(hi), 2), dtype=">u8")
+    pairs[:, 0] = hi
+    pairs[:, 1] = lo
+    return pairs.tobytes()
+
+
+def _locate(
+    entries: npt.NDArray[Any], keys: U64, hi: U64, lo: U64
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Returns for each id its position in the sorted entries, and whether it is there. `keys` is `entries["hi"]`."""
+    size = len(keys)
+    if not size:
+        return np.zeros(len(hi), dtype=np.intp), np.zeros(len(hi), dtype=bool)
+    position = np.minimum(np.searchsorted(keys, hi), size - 1)
+    same_hi = keys[position] == hi
+    found = same_hi & (entries["lo"][position] == lo)
+    for row in np.flatnonzero(same_hi & ~found).tolist():  # several ids share the high half: practically never
+        at = int(position[row])
+        while at < size and keys[at] == hi[row]:
+            if entries["lo"][at] == lo[row]:
+                position[row], found[row] = at, True
+                break
+            at += 1
+    return position, found
+
+
+def _read(file: IO[bytes], start: int, end: int) -> npt.NDArray[Any]:
+    file.seek(int(start) * _LOGGED.itemsize)
+    return np.fromfile(file, dtype=_LOGGED, count=int(end - start))
+
+
+def _last_of_each(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Returns the last entry of each id, sorted by id."""
+    found = np.concatenate([np.empty(0, dtype=_LOGGED), *parts])
+    found = found[np.lexsort((found["order"] & ~_DELETED, found["lo"], found["hi"]))]
+    last = np.ones(len(found), dtype=bool)
+    last[:-1] = (found["hi"][1:] != found["hi"][:-1]) | (found["lo"][1:] != found["lo"][:-1])
+    return found[last]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerHeader:
+    """What a ledger is valid for."""
+
+    uuid: str
+    epoch: int
+    fingerprint: str
+
+
+def _read_header(folder: Path) -> dict[str, Any] | None:
+    try:
+        record = orjson.loads((folder / "ledger.json").read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    keys = {"uuid", "epoch", "fingerprint", "file", "checksum"}
+    return record if isinstance(record, dict) and keys <= record.keys() else None
+
+
+def _checksum(path: Path) -> str:
+    checksum = xxh3_64()
+    with path.open("rb") as file:
+        while content := file.read(1 << 20):
+            checksum.update(content)
+    return checksum.hexdigest()
+
+
+def _write_header(folder: Path, record: dict[str, Any]) -> None:
+    temporary = folder / "ledger.json.new"
+    with temporary.open("wb") as file:
+        file.write(orjson.dumps(record))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / "ledger.json")
+
+
+def carry_ledger_over(folder: Path, before: int, now: int) -> None:
+    """Makes the ledger of one epoch valid for the next, after a job that wrote nothing."""
+    record = _read_header(folder)
+    if record is not None and record["epoch"] == before:
+        _write_header(folder, {**record, "epoch": now})
+
+
+class LedgerLog:
+    """Append-only log of acknowledged writes and deletes; there is a file from the first entry until `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self.count = 0
+
+    def append(self, digests: bytes, hashes: bytes, orders: list[int], deleted: list[bool] | None = None) -> None:
+        """Adds entries: joined digests and hashes, the running numbers of the writes, and which were deletes."""
+        entries = np.empty(len(orders), dtype=_LOGGED)
+        entries["hi"], entries["lo"] = split_digests(digests)
+        entries["hash"] = np.frombuffer(hashes, dtype=">u8")
+        entries["order"] = orders
+        if deleted is not None:
+            entries["order"][np.array(deleted)] |= _DELETED
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("wb")
+        self._file.write(entries.tobytes())
+        self.count += len(orders)
+
+    def chunks(self) -> Iterator[npt.NDArray[Any]]:
+        """Yields the entries in their order of appending."""
+        if self._file is None:
+            return
+        self._file.flush()
+        with self._path.open("rb") as file:
+            while len(chunk := np.fromfile(file, dtype=_LOGGED, count=_CHUNK)):
+                yield chunk
+
+    def ranges(self, lows: U64) -> Iterator[npt.NDArray[Any]]:
+        """Yields for each range of the high half, which begins at one of `lows`, the last entry of each id, sorted.
+
+        Each chunk is sorted once and cut at the bounds, so that the work grows with the entries alone, not with the
+        number of ranges, and no more than a few ranges are in memory.
+        """
+        with tempfile.TemporaryFile(dir=self._path.parent) as file:
+            starts: list[npt.NDArray[np.intp]] = []
+            for chunk in self.chunks():
+                ordered = chunk[np.argsort(chunk["hi"], kind="stable")]
+                cuts = np.searchsorted(np.ascontiguousarray(ordered["hi"]), lows)
+                starts.append(np.append(cuts, len(ordered)) + len(starts) * _CHUNK)
+                file.write(ordered.tobytes())
+            file.flush()
+            for index in range(len(lows)):
+                yield _last_of_each([_read(file, cuts[index], cuts[index + 1]) for cuts in starts])
+
+    def close(self) -> None:
+        """Closes and removes the log."""
+        if self._file is not None:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+
+class Ledger:
+    """What the destination holds of one connector, with a mark for each document that this job has seen."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        #: The file that holds exactly what is mapped, None when memory differs from it.
+        self._name: str | None = None
+        self._checksum = ""
+        self._entries: npt.NDArray[Any] = np.empty(0, dtype=_ENTRY)
+        self._hi: U64 = np.empty(0, dtype=np.uint64)
+        self._seen: npt.NDArray[np.bool_] = np.zeros(0, dtype=bool)
+        self.seen_count = 0
+
+    # Opening
+
+    def open(self, header: LedgerHeader) -> bool:
+        """Maps the stored arrays if they are whole, and valid for the job before this one; returns whether they are."""
+        for pattern in ("*.new", "*.log", "*.stamps"):  # of a job that was killed
+            for path in self._folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        record = _read_header(self._folder)
+        if record is None or record["uuid"] != header.uuid or record["epoch"] != header.epoch:
+            return False
+        path = self._folder / str(record["file"])
+        try:
+            whole = _checksum(path) == record["checksum"]
+        except OSError:
+            return False
+        if not whole:
+            return False
+        self._map(path, path.stat().st_size // _ENTRY.itemsize)
+        self._name, self._checksum = path.name, record["checksum"]
+        if record["fingerprint"] != header.fingerprint:
+            self.forget_hashes()
+        return True
+
+    def _map(self, path: Path, count: int) -> None:
+        # Empty files cannot be mapped.
+        self._entries = np.memmap(path, dtype=_ENTRY, mode="r", shape=(count,)) if count else np.empty(0, _ENTRY)
+        # One contiguous array of the keys that are searched; the rest is touched only where a key matches.
+        self._hi = np.ascontiguousarray(self._entries["hi"])
+        self._seen = np.zeros(count, dtype=bool)
+        self.seen_count = 0
+
+    def forget_hashes(self) -> None:
+        """Makes every document count as changed."""
+        entries = np.array(self._entries)
+        entries["hash"] = 0
+        self._entries = entries
+        self._name = None
+
+    def rebuild(self, stamps: LedgerLog) -> None:
+        """Builds the arrays from stamps that were appended to a log."""
+        self._map_merged(stamps, "rebuilt.bin")
+
+    # Looking up
+
+    def __len__(self) -> int:
+        return len(self._hi)
+
+    def _find(self, hi: U64, lo: U64) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+        return _locate(self._entries, self._hi, hi, lo)
+
+    def classify(self, digests: bytes, hashes: bytes) -> npt.NDArray[np.uint8]:
+        """Marks a page of documents as seen and says of each NEW, CHANGED, UNCHANGED, or REPEATED in this job.
+
+        No id may be twice in one page. A hash of zero is always CHANGED.
+        """
+        hi, lo = split_digests(digests)
+        position, found = self._find(hi, lo)
+        codes = np.full(len(hi), NEW, dtype=np.uint8)
+        known = position[found]
+        if len(known):
+            wanted = np.frombuffer(hashes, dtype=">u8")[found]
+            same = (self._entries["hash"][known] == wanted) & (wanted != 0)
+            before = self._seen[known]
+            codes[found] = np.where(before, REPEATED, np.where(same, UNCHANGED, CHANGED))
+            self._seen[known] = True
+            self.seen_count += int(len(known) - np.count_nonzero(before))
+        return codes
+
+    def mark_seen(self, digests: bytes) -> None:
+        """Marks documents that an earlier part of this job has seen."""
+        position, found = self._find(*split_digests(digests))
+        known = np.unique(position[found])
+        known = known[~self._seen[known]]
+        self._seen[known] = True
+        self.seen_count += len(known)
+
+    @property
+    def vanished_count(self) -> int:
+        """Documents that the destination holds and this job has not seen."""
+        return len(self._hi) - self.seen_count
+
+    def vanished(self, page: int) -> Iterator[list[bytes]]:
+        """Yields the digests of the documents that were not seen, in pages."""
+        missing = np.flatnonzero(~self._seen)
+        for start in range(0, len(missing), page):
+            part = self._entries[missing[start : start + page]]
+            joined = join_digests(part["hi"], part["lo"])
+            yield [joined[at : at + 16] for at in range(0, len(joined), 16)]
+
+    # Closing
+
+    def merge(self, log: LedgerLog, header: LedgerHeader) -> int:
+        """Merges the log in and stores the result as valid for `header`; durable on return.
+
+        Returns the number of acknowledged writes beyond the first of an id that the ledger did not know before, that
+        is, of documents that the source listed twice.
+        """
+        repeats = 0
+        if log.count or self._name is None:
+            repeats = self._map_merged(log, f"ledger-{header.epoch}.bin")
+        record = {
+            "uuid": header.uuid, "epoch": header.epoch, "fingerprint": header.fingerprint, "file": self._name,
+            "checksum": self._checksum,
+        }  # fmt: skip
+        _write_header(self._folder, record)
+        for path in self._folder.glob("*.bin"):
+            if path.name != self._name:
+                path.unlink(missing_ok=True)
+        return repeats
+
+    def _map_merged(self, log: LedgerLog, name: str) -> int:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        ranges = max(1, -(-log.count // _RANGE))
+        lows = np.array([(1 << 64) * index // ranges for index in range(ranges)], dtype=np.uint64)
+        ends = np.append(np.searchsorted(self._hi, lows), len(self._hi)).tolist()
+        written = new = 0
+        path = self._folder / name
+        temporary = path.with_suffix(".new")
+        checksum = xxh3_64()
+        with temporary.open("wb") as file:
+            for logged, (start, end) in zip(log.ranges(lows), pairwise(ends), strict=True):
+                merged, added = self._merge_range(logged, self._entries[start:end])
+                file.write(content := merged.tobytes())
+                checksum.update(content)
+                written += len(merged)
+                new += added
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        repeats = self._new_writes(log) - new
+        self._map(path, written)
+        self._name, self._checksum = name, checksum.hexdigest()
+        return repeats
+
+    def _merge_range(self, logged: npt.NDArray[Any], base: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
+        _, known = self._find(logged["hi"], logged["lo"])
+        fresh = np.empty(len(logged), dtype=_ENTRY)
+        for key in ("hi", "lo", "hash"):
+            fresh[key] = logged[key]
+        kept = (logged["order"] & _DELETED) == 0
+        replaced = _locate(logged, np.ascontiguousarray(logged["hi"]), base["hi"], base["lo"])[1]
+        base = base[~replaced]
+        merged = np.concatenate([base, fresh[kept]])
+        # Two sorted parts, which this kind of sort merges. Where ids share the high half, any order of them will do.
+        merged = merged[np.argsort(merged["hi"], kind="stable")]
+        return merged, int(np.count_nonzero(~known))
+
+    def _new_writes(self, log: LedgerLog) -> int:
+        """Entries of the log whose id the ledger did not know."""
+        return sum(int(np.count_nonzero(~self._find(chunk["hi"], chunk["lo"])[1])) for chunk in log.chunks())

@@ -1,0 +1,366 @@
+"""The path of a document: rules, encoding, comparison, lazy download, batch.
+
+Everything per document happens in plain functions inside the reading task. Documents gather in a page, which one look
+at the ledger classifies; only those that changed go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import Any, Final, TypeVar, cast
+
+import numpy as np
+import orjson
+
+from connectors.backends.ports import IndexHandle, Operation
+from connectors.errors import SkippableError, SyncError, describe
+from connectors.filtering.basic_rule import BasicRuleEngine
+from connectors.source import BaseDataSource, Checkpoint, Document, LazyDownload, Skipped
+from connectors.sync.context import SyncContext
+from connectors.sync.counters import OUTCOMES
+from connectors.sync.deadletters import DeadLetters
+from connectors.sync.downloads import Downloads
+from connectors.sync.encode import MAX_ID_BYTES, id_digest
+from connectors.sync.ledger import REPEATED, UNCHANGED, Ledger
+from connectors.sync.page import INCOMPARABLE, Page
+from connectors.sync.patience import patiently
+from connectors.sync.progress import Progress, Segment
+from connectors.sync.seen import SeenLog
+from connectors.sync.writer import BulkWriter
+from connectors.utils import format_size
+
+__all__ = ["Pipeline"]
+
+T = TypeVar("T")
+
+_PAGE_DOCUMENTS: Final = 256
+_PAGE_BYTES: Final = 1_000_000
+#: Seconds after which the loop is given back while documents come without a pause.
+_SLICE: Final = 0.004
+_LOOK_AGAIN: Final = 0.2
+_MAX_REASONS: Final = 20
+#: Documents of which most were kept out by rules.
+_PAGE_READ: Final = 8 * _PAGE_DOCUMENTS
+_OPERATIONS: Final = frozenset({"index", "update", "delete"})
+#: In an incremental sync the rules keep a document out that the index may hold: it goes at once.
+_EXCLUDE: Final = "exclude"
+
+
+class Pipeline:
+    """Takes the stream of one source and puts what changed into the writer.
+
+    Attributes:
+        incomplete: reasons why the enumeration is not complete.
+        kept: documents that passed the rules.
+        last_checkpoint: the last one that the source yielded, stored or not.
+    """
+
+    def __init__(
+        self,
+        context: SyncContext,
+        *,
+        handle: IndexHandle,
+        ledger: Ledger,
+        seen: SeenLog | None,
+        progress: Progress,
+        writer: BulkWriter,
+        dead_letters: DeadLetters,
+        group: asyncio.TaskGroup,
+        first_version: int,
+    ) -> None:
+        self._context = context
+        self._handle = handle
+        self._ledger = ledger
+        self._seen = seen
+        self._progress = progress
+        self._writer = writer
+        self._dead_letters = dead_letters
+        self._version = first_version
+        self._page = Page()
+        self._page_begun = 0.0
+        self._page_lock = asyncio.Lock()
+        self._downloads = Downloads(
+            context, progress=progress, writer=writer, dead_letters=dead_letters, group=group, write=self._write
+        )
+        self._checkpoint_at = float("-inf")
+        self._max_bytes = context.config.max_document_bytes
+        self._slice_ends = 0.0
+        self._full = context.job_type == "full"
+        self._repeated = "duplicate" if self._full else "indexed"
+        self._serialize = _own_serialize(context.source)
+        engine = BasicRuleEngine.from_records(context.filtering.basic_rules)
+        self._keep: Callable[[Document], bool] | None = None if engine.is_trivial else engine.should_ingest
+        self.incomplete: list[str] = []
+        self.kept = 0
+        self.last_checkpoint: Checkpoint | None = None
+
+    # Reading
+
+    async def read(self, stream: AsyncIterator[Any]) -> None:
+        """Reads the stream to its end. When it fails, what was read before is sent on first."""
+        try:
+            async with aclosing(cast("Any", stream)):
+                async for item in stream:
+                    if item.__class__ is Checkpoint:
+                        await self._checkpoint(item)
+                    elif item.__class__ is Skipped:
+                        await self._skip(item)
+                    else:
+                        self._take(*item)
+                        page = self._page
+                        if len(page.ids) < _PAGE_DOCUMENTS and page.size < _PAGE_BYTES and page.read < _PAGE_READ:
+                            continue
+                        await self.flush_page()
+                    await self._give_back()
+        except Exception:
+            await self.flush_page()
+            raise
+        await self.flush_page()
+
+    async def _give_back(self) -> None:
+        """Lets the rest of the process run, every few milliseconds."""
+        if self._dead_letters.full:
+            await self._dead_letters.flush()
+        monotonic = self._context.runtime.monotonic
+        if monotonic() >= self._slice_ends:
+            await asyncio.sleep(0)
+            self._slice_ends = monotonic() + _SLICE
+
+    def _take(self, document: Document, lazy: LazyDownload | None, operation: str = "index") -> None:
+        page = self._page
+        if not page.read:
+            self._page_begun = self._context.runtime.monotonic()
+        page.read += 1
+        # What an update leaves out may decide about it, so it is asked when it is whole.
+        if operation == "index" and self._keep is not None and not self._keep(document):
+            if self._full:
+                page.filtered += 1
+                return
+            operation = _EXCLUDE
+        if self._serialize is not None:
+            document = self._serialize(document)
+        try:
+            given = document.pop("_id")
+        except (KeyError, TypeError, AttributeError):
+            raise SyncError(
+                f"the source {self._context.connector.service_type} yielded a document without `_id`; "
+                "every document needs one that is the same in each sync"
+            ) from None
+        document_id = self._identify(given)
+        if operation not in _OPERATIONS and operation is not _EXCLUDE:
+            raise SyncError(
+                f"the source {self._context.connector.service_type} yielded the operation {operation!r} for "
+                f'"{document_id}"; write "index", "update" or "delete"'
+            )
+        try:
+            page.add(document_id, document, lazy, operation)
+        except SkippableError as error:
+            page.read -= 1
+            self._refuse(document_id, describe(error))
+        # The dict is the source's, and its download may look into it.
+        document["_id"] = given
+
+    def _identify(self, given: Any) -> str:
+        """Returns the id in the form in which it is sent: text that the servers take."""
+        document_id = given if isinstance(given, str) else str(given)
+        if not document_id or given is None:
+            raise SyncError(
+                f"the source {self._context.connector.service_type} yielded a document with an empty `_id`; "
+                "every document needs one that is the same in each sync"
+            )
+        if document_id.isascii():
+            fits = len(document_id) <= MAX_ID_BYTES
+        else:
+            try:
+                fits = len(document_id.encode()) <= MAX_ID_BYTES
+            except UnicodeEncodeError:
+                fits = False  # lone surrogates have no place in an id
+        return document_id if fits else self._context.source.hash_id(document_id)
+
+    def _refuse(self, document_id: str, reason: str) -> None:
+        """One document that ends as a dead letter before it has a body; it counts as seen."""
+        segment = self._progress.begin()
+        segment.counters.read += 1
+        self._mark_seen(id_digest(document_id))
+        self.kept += 1
+        self._dead_letters.add(document_id, "index", reason, None)
+        self._progress.settle(segment, "dead_lettered")
+
+    def _mark_seen(self, digests: bytes) -> None:
+        self._ledger.mark_seen(digests)
+        if self._seen is not None:
+            self._seen.append(digests)
+
+    async def _skip(self, item: Skipped) -> None:
+        await self.flush_page()
+        if item.id is not None:
+            self._refuse(self._identify(item.id), item.reason)
+            self._context.logger.warning("%s", item.reason)
+            return
+        if len(self.incomplete) < _MAX_REASONS:
+            self.incomplete.append(item.reason)
+            self._context.logger.warning("%s; this sync deletes nothing", item.reason)
+
+    async def _checkpoint(self, item: Checkpoint) -> None:
+        self.last_checkpoint = item
+        now = self._context.runtime.monotonic()
+        if now - self._checkpoint_at < self._context.config.checkpoint_interval:
+            return
+        self._checkpoint_at = now
+        await self.flush_page()
+        async with self._page_lock:
+            self._progress.close_segment(item.state, self._seen.length if self._seen else 0)
+
+    # From the page onwards
+
+    async def flush_page(self) -> None:
+        """Classifies the documents that have gathered and sends on what changed."""
+        async with self._page_lock:
+            page, self._page = self._page, Page()
+            if not page.read:
+                return
+            counters = self._progress.current.counters
+            counters.read += page.read
+            counters.filtered += page.filtered
+            self.kept += len(page)
+            if self._dead_letters.any_known:
+                for document_id in page.ids:
+                    self._dead_letters.met(document_id)
+            if len(page):
+                for part in page.parts():
+                    await self._classify(part)
+            await self._writer.room()
+
+    async def flush_page_if_older(self, seconds: float) -> bool:
+        """Does so when the oldest of them has waited this long; returns whether it had."""
+        if self._page.read and self._context.runtime.monotonic() - self._page_begun >= seconds:
+            await self.flush_page()
+            return True
+        return False
+
+    async def interrupt(self, work: asyncio.Task[None]) -> None:
+        """Cancels the reading or deleting task, not within a page, and sends on what has gathered."""
+        async with self._page_lock:
+            work.cancel()
+        await asyncio.wait([work])
+        await self.flush_page()
+
+    @property
+    def downloads(self) -> set[asyncio.Task[None]]:
+        """Downloads that are under way."""
+        return self._downloads.tasks
+
+    async def _classify(self, page: Page) -> None:
+        if "update" in page.operations.values():
+            await self._merge_updates(page)
+        digests, hashes = page.digests(), page.hashes()
+        joined = b"".join(digests)
+        codes = self._ledger.classify(joined, b"".join(hashes))
+        if self._seen is not None:
+            self._seen.append(joined)
+        changed = np.flatnonzero(codes).tolist()
+        if len(changed) < len(page):
+            await self._leave(page, codes, len(page) - len(changed))
+        segment = self._progress.begin(len(changed)) if page.plain else None
+        for position in changed:
+            outcome = "indexed" if codes[position] != REPEATED else self._repeated
+            self._version += 1
+            # The version is taken in the order of reading, however long the download takes: the last one wins.
+            operation = Operation(
+                page.ids[position], digests[position], hashes[position], self._version, page.bodies[position]
+            )
+            if segment is not None:
+                self._write(operation, outcome, segment)
+            else:
+                await self._send(page, position, operation, outcome)
+
+    async def _leave(self, page: Page, codes: np.ndarray[Any, Any], unchanged: int) -> None:
+        """Counts the documents that are in the index as they are, and lets go of their downloads."""
+        self._progress.current.counters.unchanged += unchanged
+        if not self._dead_letters.any_known and not page.lazies:
+            return
+        for position in np.flatnonzero(codes == UNCHANGED).tolist():
+            self._dead_letters.healed(page.ids[position])
+            lazy = page.lazies.get(position)
+            if lazy is not None:
+                await lazy(doit=False)
+
+    async def _send(self, page: Page, position: int, operation: Operation, outcome: str) -> None:
+        todo, lazy = page.operations.get(position), page.lazies.get(position)
+        if todo in {"delete", _EXCLUDE}:
+            deletion = operation._replace(content_hash=INCOMPARABLE, body=None)
+            self._write(deletion, "deleted" if todo == "delete" else "filtered", self._progress.begin())
+        elif todo in OUTCOMES:
+            self._progress.settle(self._progress.begin(), todo)
+        elif lazy is None:
+            self._write(operation, outcome, self._progress.begin())
+        else:
+            await self._downloads.start(page.documents[position], lazy, operation, outcome)
+
+    def _write(self, operation: Operation, outcome: str, segment: Segment) -> None:
+        body, limit = operation.body, self._max_bytes
+        if body is not None and len(body) > limit:
+            reason = (
+                f"the document has {format_size(len(body))}, more than sync.max_document_bytes ({format_size(limit)})"
+            )
+            self._dead_letters.add(operation.id, "index", reason, None)
+            self._progress.settle(segment, "dead_lettered")
+        else:
+            self._writer.add(operation, outcome, segment)
+
+    async def _merge_updates(self, page: Page) -> None:
+        """Turns partial documents into whole ones: what the index holds, with the update's fields put in."""
+        while self._progress.in_flight:
+            # Downloads that end meanwhile fill another batch.
+            self._writer.flush()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AGAIN):
+                    await self._progress.idle()
+        wanted = [page.ids[at] for at, operation in page.operations.items() if operation == "update"]
+        held = await self._patiently(
+            lambda: self._context.destination.fetch(self._handle.index, wanted), f"reading from {self._handle.index}"
+        )
+        for position, operation in list(page.operations.items()):
+            if operation == "update":
+                self._merge_update(page, position, held.get(page.ids[position]))
+
+    def _merge_update(self, page: Page, position: int, before: bytes | None) -> None:
+        document_id = page.ids[position]
+        merged = {**(orjson.loads(before) if before else {}), **page.documents[position]}
+        merged.pop("_id", None)
+        if self._keep is not None and not self._keep({"_id": document_id, **merged}):
+            page.operations[position] = _EXCLUDE
+            return
+        try:
+            page.put_merged(position, merged)
+        except SkippableError as error:
+            page.operations[position] = "dead_lettered"
+            self._dead_letters.add(document_id, "update", describe(error), before)
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]], what: str) -> T:
+        context = self._context
+        return await patiently(call, what=what, seconds=context.config.retry_patience, runtime=context.runtime)
+
+    # Deleting
+
+    async def delete_vanished(self, page_size: int = 1000) -> None:
+        """Deletes what the ledger knows and this job has not seen."""
+        destination, handle = self._context.destination, self._handle
+        for digests in self._ledger.vanished(page_size):
+            await self._writer.room()
+            found = await self._patiently(
+                functools.partial(destination.find_ids, handle, digests), f"searching {handle.index}"
+            )
+            self._writer.forget(set(digests).difference(digest for digest, _ in found))
+            segment = self._progress.begin_deletions(len(found))
+            for digest, document_id in found:
+                self._version += 1
+                self._writer.add(Operation(document_id, digest, INCOMPARABLE, self._version, None), "vanished", segment)
+
+
+def _own_serialize(source: BaseDataSource) -> Callable[[Document], Document] | None:
+    """Returns the source's `serialize` if it has one of its own: the encoder needs none."""
+    return None if type(source).serialize is BaseDataSource.serialize else source.serialize

@@ -1,0 +1,1 @@
+"""Makes the binary documents of the example handbook."""

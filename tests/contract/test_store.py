@@ -1,0 +1,369 @@
+"""What every store promises; each sentence of the port's docstrings has a test."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import pytest
+
+from connectors.backends.ports import ConnectorState, DeadLetter, Lease, Store
+from connectors.byoc import Connector, JobStatus, JobType, SyncJob, TriggerMethod
+from connectors.errors import ConflictError, LeaseLostError, NotFoundError
+
+NOW: Final = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
+ALL: Final = tuple(JobStatus)
+
+
+def new(connector_id: str = "one", **fields: Any) -> Connector:
+    return Connector(id=connector_id, service_type="directory", index_name="things", **fields)
+
+
+@pytest.fixture
+async def connector(store: Store) -> Connector:
+    return await store.put_connector(new())
+
+
+async def leased(store: Store, worker: str = "w1") -> Lease:
+    lease = await store.acquire("one", worker, ttl=30, now=1000)
+    assert lease is not None
+    return lease
+
+
+async def pending(store: Store, connector: Connector, job_type: JobType = JobType.FULL, **metadata: Any) -> SyncJob:
+    return await store.create_job(connector, job_type, TriggerMethod.SCHEDULED, now=NOW, **metadata)
+
+
+# Connectors
+
+
+async def test_a_connector_comes_back_as_it_was_put(store: Store) -> None:
+    given = new(
+        name="Näme", configuration={"path": {"value": "/x"}}, last_seen=NOW, sync_cursor={"deep": [1, None]},
+        extra={"foreign": {"kept": True}}, language=None,
+    )  # fmt: skip
+    put = await store.put_connector(given)
+    assert put == given.with_(version=put.version)
+    assert put.version > 0
+    assert await store.connector("one") == put
+
+
+async def test_connectors_are_ordered_by_id(store: Store) -> None:
+    for connector_id in ("b", "c", "a"):
+        await store.put_connector(new(connector_id))
+    assert [connector.id for connector in await store.connectors()] == ["a", "b", "c"]
+
+
+async def test_a_missing_connector(store: Store) -> None:
+    assert await store.connectors() == []
+    with pytest.raises(NotFoundError, match="one"):
+        await store.connector("one")
+    with pytest.raises(NotFoundError, match="one"):
+        await store.update_connector("one", {"name": "x"})
+
+
+async def test_put_replaces_exactly_the_version_it_read(store: Store, connector: Connector) -> None:
+    second = await store.put_connector(connector.with_(name="second"))
+    assert second.version > connector.version
+    for stale in (connector.with_(name="third"), new(name="created again"), new("other").with_(version=7)):
+        with pytest.raises(ConflictError):
+            await store.put_connector(stale)
+    assert await store.connector("one") == second
+    assert len(await store.connectors()) == 1
+
+
+async def test_one_of_two_puts_wins(store: Store, connector: Connector) -> None:
+    results = await asyncio.gather(
+        *(store.put_connector(connector.with_(name=str(n))) for n in range(4)), return_exceptions=True
+    )
+    assert sum(isinstance(result, Connector) for result in results) == 1
+    assert sum(isinstance(result, ConflictError) for result in results) == 3
+
+
+async def test_update_changes_fields_and_leaves_the_others(store: Store, connector: Connector) -> None:
+    changed = await store.update_connector("one", {"error": "broken", "last_seen": NOW, "paused": True})
+    assert (changed.error, changed.last_seen, changed.paused, changed.service_type) == (
+        "broken",
+        NOW,
+        True,
+        "directory",
+    )
+    again = await store.update_connector("one", {"error": None, "last_synced": NOW.isoformat()})
+    assert (again.error, again.last_seen, again.last_synced, again.paused) == (None, NOW, NOW, True)
+    assert again.version > changed.version > connector.version
+    assert await store.connector("one") == again
+
+
+async def test_updates_at_the_same_time_are_all_kept(store: Store, connector: Connector) -> None:
+    await asyncio.gather(*(store.update_connector("one", {f"key{n}": n}) for n in range(10)))
+    assert (await store.connector("one")).extra == {f"key{n}": n for n in range(10)}
+
+
+async def test_text_that_is_no_unicode_is_kept_readable(store: Store, connector: Connector) -> None:
+    changed = await store.update_connector("one", {"error": "cannot read caf\udce9.txt"})
+    assert changed.error == "cannot read caf\\udce9.txt"
+
+
+async def test_what_comes_out_is_not_what_is_kept(store: Store) -> None:
+    given = new(configuration={"a": {"value": 1}})
+    await store.put_connector(given)
+    given.configuration["a"]["value"] = 2
+    (await store.connector("one")).configuration["a"]["value"] = 3
+    assert (await store.connector("one")).configuration == {"a": {"value": 1}}
+
+
+async def test_remove_takes_everything_of_the_connector(store: Store, connector: Connector) -> None:
+    other = await store.put_connector(new("two"))
+    for each in (connector, other):
+        await pending(store, each)
+    await store.add_dead_letters(
+        [DeadLetter(each.id, "x", "index", "reason", "job", NOW) for each in (connector, other)]
+    )
+    lease = await leased(store)
+    await store.commit(lease, job_id="", state={"checkpoint": 1})
+    await store.remove_connector("one")
+    await store.remove_connector("one")
+    assert [each.id for each in await store.connectors()] == ["two"]
+    assert [job.connector_id for job in await store.jobs()] == ["two"]
+    assert (await store.count_dead_letters("one"), await store.count_dead_letters("two")) == (0, 1)
+    assert (await store.state("one")).data == {}
+
+
+async def test_the_epoch_outlives_the_connector(store: Store, connector: Connector) -> None:
+    lease = await leased(store)
+    await store.remove_connector("one")
+    await store.put_connector(new())
+    with pytest.raises(LeaseLostError):
+        await store.commit(lease, job_id="", state={"late": 1})
+    with pytest.raises(LeaseLostError):
+        await store.renew(lease, ttl=30, now=1001)
+    assert (await leased(store, "w2")).epoch > lease.epoch
+
+
+# Leases and state
+
+
+async def test_the_state_of_a_connector_that_never_ran(store: Store) -> None:
+    assert await store.state("one") == ConnectorState("one")
+
+
+async def test_a_lease_is_held_by_one(store: Store) -> None:
+    lease = await store.acquire("one", "w1", ttl=30, now=1000)
+    assert lease == Lease("one", "w1", 1, 1030)
+    assert await store.acquire("one", "w2", ttl=30, now=1029.9) is None
+    assert await store.acquire("two", "w2", ttl=30, now=1000) is not None
+    state = await store.state("one")
+    assert (state.epoch, state.worker, state.expires_at) == (1, "w1", 1030)
+
+
+async def test_an_expired_lease_can_be_taken(store: Store) -> None:
+    first = await leased(store)
+    second = await store.acquire("one", "w2", ttl=30, now=1030)
+    assert second is not None
+    assert second.epoch == first.epoch + 1
+    with pytest.raises(LeaseLostError, match="w1"):
+        await store.renew(first, ttl=30, now=1031)
+    await store.release(first)
+    assert (await store.state("one")).worker == "w2"
+
+
+async def test_the_same_worker_may_claim_anew(store: Store) -> None:
+    first = await leased(store)
+    second = await leased(store)
+    assert second.epoch == first.epoch + 1
+    with pytest.raises(LeaseLostError):
+        await store.renew(first, ttl=30, now=1001)
+
+
+async def test_renewing_extends(store: Store) -> None:
+    lease = await leased(store)
+    renewed = await store.renew(lease, ttl=30, now=1020)
+    assert renewed == Lease("one", "w1", 1, 1050)
+    assert await store.acquire("one", "w2", ttl=30, now=1049) is None
+    late = await store.renew(renewed, ttl=30, now=2000)  # expired, but nobody took it
+    assert late.expires_at == 2030
+
+
+async def test_a_released_lease_is_free_and_cannot_be_renewed(store: Store) -> None:
+    lease = await leased(store)
+    await store.release(lease)
+    await store.release(lease)
+    with pytest.raises(LeaseLostError):
+        await store.renew(lease, ttl=30, now=1001)
+    second = await store.acquire("one", "w2", ttl=30, now=1001)
+    assert second is not None
+    assert second.epoch == 2
+
+
+async def test_one_of_many_gets_the_lease(store: Store) -> None:
+    leases = await asyncio.gather(*(store.acquire("one", f"w{n}", ttl=30, now=1000) for n in range(10)))
+    assert sum(lease is not None for lease in leases) == 1
+
+
+async def test_commit_changes_everything_in_one_step(store: Store, connector: Connector) -> None:
+    job = await pending(store, connector)
+    lease = await leased(store)
+    await store.commit(
+        lease,
+        job_id=job.id,
+        job={"indexed_document_count": 5, "last_seen": NOW},
+        connector={"sync_cursor": {"at": 1}, "last_synced": NOW},
+        state={"checkpoint": {"page": 3}, "ledger": "x"},
+    )
+    await store.commit(lease, job_id=job.id, state={"checkpoint": None, "more": [1]})
+    changed = await store.job(job.id)
+    assert (changed.indexed_document_count, changed.last_seen, changed.status) == (5, NOW, JobStatus.PENDING)
+    assert changed.version > job.version
+    assert (await store.connector("one")).sync_cursor == {"at": 1}
+    assert (await store.state("one")).data == {"ledger": "x", "more": [1]}
+
+
+async def test_commit_of_a_lost_lease_changes_nothing(store: Store, connector: Connector) -> None:
+    job = await pending(store, connector)
+    lost = await leased(store)
+    await store.acquire("one", "w2", ttl=30, now=1030)
+    with pytest.raises(LeaseLostError, match="epoch 1"):
+        await store.commit(lost, job_id=job.id, job={"error": "x"}, connector={"error": "x"}, state={"x": 1})
+    assert (await store.job(job.id), await store.connector("one")) == (job, connector)
+    assert (await store.state("one")).data == {}
+
+
+async def test_commit_is_all_or_nothing(store: Store, connector: Connector) -> None:
+    lease = await leased(store)
+    with pytest.raises(NotFoundError):
+        await store.commit(lease, job_id="missing", job={"error": "x"}, connector={"error": "x"}, state={"x": 1})
+    job = await pending(store, connector)
+    await store.commit(lease, job_id=job.id)
+    with pytest.raises(TypeError):
+        await store.commit(lease, job_id=job.id, job={"error": "x"}, connector={"error": "x"}, state={"x": {1}})
+    assert (await store.job(job.id), await store.connector("one")) == (job, connector)
+    assert (await store.state("one")).data == {}
+
+
+async def test_reset_empties_data_and_cursor(store: Store, connector: Connector) -> None:
+    lease = await leased(store)
+    await store.commit(lease, job_id="", connector={"sync_cursor": {"at": 1}, "name": "n"}, state={"x": 1})
+    await store.reset_state("one")
+    await store.reset_state("never seen")
+    state = await store.state("one")
+    assert (state.data, state.epoch, state.worker) == ({}, 1, "w1")
+    changed = await store.connector("one")
+    assert (changed.sync_cursor, changed.name) == (None, "n")
+
+
+# Jobs
+
+
+async def test_a_job_is_created_pending_with_a_snapshot(store: Store) -> None:
+    connector = await store.put_connector(
+        new(
+            name="n", configuration={"path": {"value": "/x"}}, pipeline={"name": "p"}, language="en",
+            filtering=[{"domain": "DEFAULT", "active": {"rules": [{"id": "r"}]}, "draft": {"rules": []}}],
+        )
+    )  # fmt: skip
+    job = await store.create_job(connector, JobType.INCREMENTAL, TriggerMethod.ON_DEMAND, now=NOW, reason="asked")
+    assert await store.job(job.id) == job
+    assert (job.status, job.job_type, job.trigger_method) == ("pending", "incremental", "on_demand")
+    assert (job.created_at, job.connector_id, job.metadata) == (NOW, "one", {"reason": "asked"})
+    assert job.connector["configuration"] == {"path": {"value": "/x"}}
+    assert job.connector["filtering"] == [{"domain": "DEFAULT", "rules": [{"id": "r"}]}]
+    assert (job.connector["index_name"], job.connector["service_type"]) == ("things", "directory")
+    assert (job.connector["pipeline"], job.connector["language"]) == ({"name": "p"}, "en")
+
+
+async def test_a_pending_job_is_returned_with_its_metadata_updated(store: Store, connector: Connector) -> None:
+    first = await pending(store, connector, a=1)
+    again = await pending(store, connector, b=2)
+    assert (again.id, again.metadata) == (first.id, {"a": 1, "b": 2})
+    assert await pending(store, connector) == again
+    other = await pending(store, connector, JobType.INCREMENTAL)
+    assert other.id != first.id
+    await store.update_job(first.id, {"status": JobStatus.IN_PROGRESS}, statuses=ALL)
+    assert (await pending(store, connector)).id not in {first.id, other.id}
+
+
+async def test_jobs_created_at_the_same_time_are_one(store: Store, connector: Connector) -> None:
+    jobs = await asyncio.gather(*(pending(store, connector) for _ in range(8)))
+    assert len({job.id for job in jobs}) == 1
+
+
+async def test_ids_of_jobs_grow_with_time(store: Store) -> None:
+    ids = []
+    for n in range(20):
+        connector = await store.put_connector(new(f"c{n}"))
+        now = NOW + timedelta(milliseconds=n // 3)
+        ids.append((await store.create_job(connector, JobType.FULL, TriggerMethod.SCHEDULED, now=now)).id)
+    assert ids == sorted(set(ids))
+    assert [job.id for job in await store.jobs()] == ids[::-1]
+
+
+async def test_jobs_are_selected(store: Store, connector: Connector) -> None:
+    two = await store.put_connector(new("two"))
+    a, b, c = (
+        await pending(store, connector),
+        await pending(store, connector, JobType.INCREMENTAL),
+        await pending(store, two),
+    )
+    await store.update_job(a.id, {"status": "completed"}, statuses=["pending"])
+    assert [job.id for job in await store.jobs(connector_id="one")] == [b.id, a.id]
+    assert [job.id for job in await store.jobs(statuses=["pending"])] == [c.id, b.id]
+    assert [job.id for job in await store.jobs(connector_id="one", statuses=["completed", "error"])] == [a.id]
+    assert [job.id for job in await store.jobs(limit=1)] == [c.id]
+    assert await store.jobs(statuses=[]) == []
+    assert await store.jobs(connector_id="three") == []
+
+
+async def test_a_missing_job(store: Store) -> None:
+    with pytest.raises(NotFoundError, match="nope"):
+        await store.job("nope")
+    with pytest.raises(NotFoundError, match="nope"):
+        await store.update_job("nope", {}, statuses=ALL)
+
+
+async def test_update_needs_one_of_the_statuses(store: Store, connector: Connector) -> None:
+    job = await pending(store, connector)
+    changed = await store.update_job(
+        job.id, {"status": JobStatus.IN_PROGRESS, "started_at": NOW, "foreign": 1}, statuses=["pending", "suspended"]
+    )
+    assert (changed.status, changed.started_at, changed.extra) == ("in_progress", NOW, {"foreign": 1})
+    with pytest.raises(ConflictError, match="in_progress"):
+        await store.update_job(job.id, {"status": JobStatus.IN_PROGRESS}, statuses=["pending", "suspended"])
+    assert await store.job(job.id) == changed
+
+
+async def test_one_of_two_claims_wins(store: Store, connector: Connector) -> None:
+    job = await pending(store, connector)
+    results = await asyncio.gather(
+        *(store.update_job(job.id, {"status": "in_progress"}, statuses=["pending"]) for _ in range(4)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(result, SyncJob) for result in results) == 1
+
+
+@pytest.mark.parametrize("status", ALL)
+async def test_only_ended_jobs_are_purged(store: Store, connector: Connector, status: JobStatus) -> None:
+    job = await pending(store, connector)
+    ended = status in {JobStatus.COMPLETED, JobStatus.ERROR, JobStatus.CANCELED}
+    when = "canceled_at" if status is JobStatus.CANCELED else "completed_at"
+    await store.update_job(job.id, {"status": status, when: NOW if ended else None}, statuses=ALL)
+    assert await store.purge_jobs(before=NOW) == 0
+    assert await store.purge_jobs(before=NOW + timedelta(microseconds=1)) == int(ended)
+    assert len(await store.jobs()) == int(not ended)
+
+
+@pytest.mark.parametrize("unchanged", [True, False])
+async def test_jobs_that_found_nothing_changed_may_be_purged_earlier(
+    store: Store, connector: Connector, unchanged: bool
+) -> None:
+    job = await pending(store, connector)
+    changes = {"status": "completed", "completed_at": NOW, "metadata": {"unchanged": unchanged}}
+    await store.update_job(job.id, changes, statuses=ALL)
+    later = NOW + timedelta(seconds=1)
+    assert await store.purge_jobs(before=NOW, unchanged_before=NOW) == 0
+    assert await store.purge_jobs(before=NOW, unchanged_before=later) == int(unchanged)
+
+
+async def test_close_may_be_called_twice(store: Store) -> None:
+    await store.close()
+    await store.close()

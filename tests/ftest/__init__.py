@@ -1,0 +1,1 @@
+"""Proves a source end to end: `make ftest NAME=directory`."""

@@ -1,0 +1,40 @@
+"""Runs the functional test of one source, or of all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.ftest.directory import DirectoryCase
+from tests.ftest.harness import Case, Difference, Run
+
+CASES: dict[str, type[Case]] = {"directory": DirectoryCase}
+SIZES = {"small": 10_500, "medium": 50_000, "large": 200_000}
+
+
+def main() -> int:
+    """Returns the exit code: 0 when the index was equal to the source at each step."""
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    names = sorted(CASES) if wanted == "all" else [wanted]
+    size = SIZES.get(os.environ.get("DATA_SIZE", "small"))
+    if size is None or not set(names) <= CASES.keys():
+        print(f"NAME is one of {', '.join(sorted(CASES))} or all; DATA_SIZE one of {', '.join(SIZES)}")  # noqa: T201 - a command
+        return 2
+    passed = failed = 0
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix=f"ftest-{name}-") as folder:
+            try:
+                asyncio.run(Run(CASES[name](Path(folder), size=size, seed=20_26), Path(folder)).run())
+                passed += 1
+            except Difference as difference:
+                print(f"{name}: FAILED: {difference}")  # noqa: T201 - a command
+                failed += 1
+    print(f"{passed} passed, {failed} failed")  # noqa: T201 - a command
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

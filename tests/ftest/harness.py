@@ -1,0 +1,165 @@
+"""Syncs with the real command, and holds the index against the source document by document."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from connectors.backends.embedded import EmbeddedBackend
+from connectors.backends.ports import IndexHandle
+
+__all__ = ["Case", "Difference", "Expected", "Run"]
+
+INDEX = "ftest"
+CONNECTOR = "ftest"
+
+
+class Difference(Exception):  # noqa: N818 - what it is, in the words of the test
+    """The index is not what the source is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What one document must be: exact fields, and words that its text must contain."""
+
+    fields: Mapping[str, Any]
+    words: str = ""
+
+
+class Case(ABC):
+    """The data set of one source, and how it changes."""
+
+    service_type: str
+
+    def __init__(self, folder: Path, *, size: int, seed: int) -> None:
+        self.folder = folder
+        self.size = size
+        self.seed = seed
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Starts the server if there is one, and loads the data set."""
+
+    @abstractmethod
+    def configuration(self) -> dict[str, Any]:
+        """Returns the connector's configuration."""
+
+    @abstractmethod
+    def expected(self) -> dict[str, Expected]:
+        """Returns `_id` → what the document must be, read from the source by other means than ours."""
+
+    @abstractmethod
+    def mutate(self) -> dict[str, int]:
+        """Adds, changes and deletes; returns how many documents: `added`, `changed`, `deleted`."""
+
+    @abstractmethod
+    def rules(self) -> tuple[list[dict[str, Any]], Sequence[str]]:
+        """Returns basic rules, and the ids of the documents that they drop."""
+
+
+class Run:
+    """One functional test."""
+
+    def __init__(self, case: Case, folder: Path) -> None:
+        self._case = case
+        self._folder = folder
+        self._config = folder / "config.yml"
+
+    async def run(self) -> None:
+        """Runs all steps; raises Difference at the first that is wrong."""
+        case = self._case
+        case.prepare()
+        self._configure([])
+        await self._step("first sync", {"indexed": case.size})
+        await self._step("nothing changed", {"unchanged": case.size, "indexed": 0, "vanished": 0})
+        changes = case.mutate()
+        await self._step(
+            "added, changed, deleted",
+            {"indexed": changes["added"] + changes["changed"], "vanished": changes["deleted"]},
+        )
+        rules, dropped = case.rules()
+        self._configure(rules)
+        await self._step("with rules", {"filtered": len(dropped), "vanished": len(dropped)}, without=dropped)
+        self._configure([])
+        await self._step("without rules", {"indexed": len(dropped), "filtered": 0})
+
+    def _configure(self, rules: list[dict[str, Any]]) -> None:
+        connector = {
+            "id": CONNECTOR,
+            "service_type": self._case.service_type,
+            "index": INDEX,
+            "configuration": self._case.configuration(),
+            "filtering": {"rules": rules},
+        }
+        self._config.write_text(
+            yaml.safe_dump({"service": {"data_dir": str(self._folder / "data")}, "connectors": [connector]})
+        )
+
+    async def _step(self, name: str, counters: Mapping[str, int], without: Sequence[str] = ()) -> None:
+        began = time.perf_counter()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "connectors", "--config", str(self._config), "run", "--once", "--json",
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        out = await process.stdout.read()
+        _, status, usage = await asyncio.to_thread(os.wait4, process.pid, 0)
+        seconds = time.perf_counter() - began
+        if os.waitstatus_to_exitcode(status):
+            raise Difference(f"{name}: the sync ended with exit code {os.waitstatus_to_exitcode(status)}")
+        job = json.loads(out)["jobs"][0]
+        if job["status"] != "completed":
+            raise Difference(f"{name}: the job is {job['status']}: {job.get('error')}")
+        told = job["counters"]
+        for key, number in counters.items():
+            if told[key] != number:
+                raise Difference(f"{name}: {key} is {told[key]}, not {number}: {told}")
+        expected = {key: value for key, value in self._case.expected().items() if key not in set(without)}
+        await self._compare(name, expected)
+        print(  # noqa: T201 - a command
+            f"{self._case.service_type}: {name}: {len(expected):,} documents equal, {seconds:.1f} s, "
+            f"{usage.ru_maxrss / 1024:.0f} MiB"
+        )
+
+    async def _compare(self, name: str, expected: Mapping[str, Expected]) -> None:
+        backend = await EmbeddedBackend.open(self._folder / "data" / "connectors.db")
+        try:
+            held = await _documents(backend)
+        finally:
+            await backend.close()
+        missing, surplus = sorted(expected.keys() - held.keys()), sorted(held.keys() - expected.keys())
+        if missing or surplus:
+            raise Difference(
+                f"{name}: {len(missing)} documents are missing ({missing[:3]}), {len(surplus)} too many ({surplus[:3]})"
+            )
+        for document_id, wanted in expected.items():
+            document = held[document_id]
+            wrong = {key: document.get(key) for key, value in wanted.fields.items() if document.get(key) != value}
+            if wrong or wanted.words not in str(document.get("body", "")):
+                raise Difference(f"{name}: {document_id} differs: {wrong or 'its text'}; wanted {wanted}")
+
+
+async def _documents(backend: EmbeddedBackend) -> dict[str, dict[str, Any]]:
+    """Returns every document of the index."""
+    info = await backend.destination.info(INDEX)
+    if info is None:
+        return {}
+    handle = IndexHandle(INDEX, info.uuid, CONNECTOR, "")
+    found: dict[str, dict[str, Any]] = {}
+    async for page in backend.destination.stamps(handle):
+        digests = [page.digests[at : at + 16] for at in range(0, len(page.digests), 16)]
+        ids = [document_id for _, document_id in await backend.destination.find_ids(handle, digests)]
+        for document_id, body in (await backend.destination.fetch(INDEX, ids)).items():
+            found[document_id] = orjson.loads(body)
+    return found

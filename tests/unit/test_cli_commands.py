@@ -1,0 +1,530 @@
+"""The commands, one by one, on an embedded index in a temporary folder."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.cli.exits import Exit
+from tests.support.inprocess import CommandLine, command_line
+from tests.support.workspace import Workspace
+
+ESCAPE = "\x1b[31m"
+
+
+class Terminal(io.StringIO):
+    """Answers a question as somebody at a terminal would."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path)
+    workspace.write("plan.md", "# The plan\n\nthe heron lands")
+    workspace.write("drafts/idea.txt", "a heron, perhaps")
+    return workspace
+
+
+@pytest.fixture
+def cli(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[CommandLine]:
+    with command_line(workspace, capsys, monkeypatch) as commands:
+        yield commands
+
+
+# run --once
+
+
+def test_run_once_counts_what_is_on_disk(cli: CommandLine) -> None:
+    done = cli("run", "--once")
+    assert done.code == 0
+    header, row = done.out.splitlines()
+    assert header.split() == ["connector", "outcome", "read", "indexed", "unchanged", "filtered", "vanished", "took"]
+    assert row.split()[:7] == ["docs", "completed", "2", "2", "0", "0", "0"]
+    assert "index: embedded" in done.err
+
+
+def test_run_once_as_json_prints_nothing_else(cli: CommandLine) -> None:
+    job = cli("run", "--once", "--json").json["jobs"][0]
+    assert set(job) == {
+        "id", "connector", "index", "type", "trigger", "status", "error", "created_at", "started_at", "ended_at",
+        "seconds", "worker", "unchanged_source", "counters", "incomplete", "documents",
+    }  # fmt: skip
+    assert (job["status"], job["documents"], job["counters"]["indexed"]) == ("completed", 2, 2)
+
+
+def test_run_once_fails_if_one_connector_fails(cli: CommandLine, workspace: Workspace) -> None:
+    missing = workspace.connector("missing", configuration={"directory": "nowhere"})
+    workspace.configure(connectors=[workspace.connector(), missing])
+    done = cli("run", "--once", "--json")
+    assert done.code == Exit.FAILED
+    outcomes = {job["connector"]: job["status"] for job in done.json["jobs"]}
+    assert outcomes["docs"] == "completed"
+    assert outcomes["missing"] != "completed"
+    assert done.err.count("does not exist") == 1
+    assert "Traceback" not in done.err
+
+
+def test_run_once_without_connectors(cli: CommandLine, workspace: Workspace) -> None:
+    workspace.configure(connectors=[])
+    done = cli("run", "--once")
+    assert done.code == 0
+    assert "there is no connector to sync" in done.out
+
+
+# sync
+
+
+def test_sync_runs_here_when_no_daemon_does(cli: CommandLine) -> None:
+    done = cli("sync", "docs")
+    assert done.code == 0
+    assert done.out.startswith("✓ docs: completed in ")
+    assert done.out.endswith(": 2 read, 2 indexed\n")
+    assert cli("sync", "docs").out.endswith(": 2 read, 2 unchanged\n")
+
+
+def test_sync_as_json(cli: CommandLine) -> None:
+    done = cli("sync", "docs", "--json")
+    assert done.json["counters"]["indexed"] == 2
+    assert done.json["trigger"] == "on_demand"
+    assert done.err == ""
+
+
+def test_a_failed_sync_is_one_message(cli: CommandLine, workspace: Workspace) -> None:
+    workspace.configure(connectors=[workspace.connector(configuration={"directory": "nowhere"})])
+    done = cli("sync", "docs")
+    assert done.code == Exit.FAILED
+    assert done.out.startswith("✗ docs: ")
+    assert (done.out + done.err).count("does not exist") == 1
+
+
+def test_sync_asks_before_it_deletes_much_and_says_how_to_allow_it(cli: CommandLine, workspace: Workspace) -> None:
+    for position in range(120):
+        workspace.write(f"{position}.txt", f"number {position}")
+    assert cli("sync", "docs").code == 0
+    for position in range(40):
+        (workspace.docs / f"{position}.txt").unlink()
+    refused = cli("sync", "docs")
+    assert refused.code == Exit.FAILED
+    assert "connectors sync docs --allow-deletes 40" in refused.out
+    allowed = cli("sync", "docs", "--allow-deletes", "40")
+    assert allowed.code == 0
+    assert "40 removed since they are gone" in allowed.out
+
+
+def test_an_incremental_sync_of_a_source_that_has_none_is_refused(cli: CommandLine) -> None:
+    done = cli("sync", "docs", "--type", "incremental")
+    assert done.code == Exit.CONFIGURATION
+    assert "has no incremental sync" in done.err
+
+
+def test_sync_without_waiting_queues_and_cancel_withdraws(cli: CommandLine) -> None:
+    queued = cli("sync", "docs", "--no-wait")
+    assert queued.code == 0
+    assert "No daemon runs here" in queued.out
+    job = cli("jobs", "--json").json["jobs"][0]
+    assert job["status"] == "pending"
+    assert job["id"] in queued.out
+    assert cli("sync", "docs", "--no-wait", "--json").json["id"] == job["id"], "the pending one is used"
+    canceled = cli("cancel", job["id"])
+    assert (canceled.code, canceled.out) == (0, f"✓ {job['id']} is cancelled\n")
+    again = cli("cancel", job["id"], "--json")
+    assert again.code == Exit.FAILED
+    assert again.out == ""
+
+
+def test_what_could_not_be_indexed_is_said_and_listed(cli: CommandLine, workspace: Workspace) -> None:
+    workspace.configure(sync={"max_document_bytes": 2000})
+    workspace.write(f"{ESCAPE}big.txt", "word " * 1000)
+    done = cli("sync", "docs")
+    assert done.code == 0
+    assert "1 failed" in done.out
+    assert "connectors dead-letters docs" in done.out
+    listed = cli("dead-letters", "docs")
+    assert "\\x1b[31mbig.txt" in listed.out
+    assert "\x1b" not in listed.out
+    letters = cli("dead-letters", "docs", "--json").json
+    assert letters["total"] == 1
+    assert set(letters["dead_letters"][0]) == {"id", "connector", "operation", "reason", "job", "created_at", "bytes"}
+    assert cli("dead-letters", "docs", "--after", "~~~").out.startswith("docs has no dead letters")
+
+
+# Looking
+
+
+def test_status_before_and_after_the_first_sync(cli: CommandLine) -> None:
+    before = cli("status")
+    assert "no daemon is running here" in before.out
+    assert "never synced" in before.out
+    cli("run", "--once")
+    after = cli("status", "docs", "--json").json
+    assert after["daemon"] is False
+    (connector,) = after["connectors"]
+    assert set(connector) == {
+        "id", "name", "service_type", "index", "status", "error", "paused", "removed_from_config", "documents",
+        "dead_letters", "last_synced", "next_syncs", "running_job", "last_job",
+    }  # fmt: skip
+    assert connector["documents"] == 2
+    assert connector["last_job"]["status"] == "completed"
+    assert "in order" in cli("status").out
+
+
+def test_status_shows_an_error_and_what_left_the_file(cli: CommandLine, workspace: Workspace) -> None:
+    workspace.configure(connectors=[workspace.connector(configuration={"directory": "nowhere"})])
+    cli("sync", "docs")
+    assert "does not exist" in cli("status").out
+    workspace.configure(connectors=[])
+    cli("run", "--once")
+    assert "no longer in config.yml" in cli("status").out
+    assert cli("sync", "docs").code == Exit.CONFIGURATION
+
+
+def test_jobs_and_job(cli: CommandLine) -> None:
+    assert cli("jobs").out == "there are no jobs yet\n"
+    job_id = cli("sync", "docs", "--json").json["id"]
+    cli("sync", "docs")
+    assert [line.split()[1] for line in cli("jobs").out.splitlines()] == ["connector", "docs", "docs"]
+    assert len(cli("jobs", "docs", "--limit", "1", "--json").json["jobs"]) == 1
+    shown = cli("job", job_id)
+    facts = dict(line.split(maxsplit=1) for line in shown.out.splitlines() if line.strip())
+    assert facts["indexed"] == "2"
+    assert facts["status"] == "completed"
+    assert cli("job", job_id, "--json").json["id"] == job_id
+
+
+def test_search_prints_hits(cli: CommandLine) -> None:
+    cli("run", "--once")
+    done = cli("search", "docs", "heron")
+    assert done.code == 0
+    assert done.out.startswith("2 documents in docs, ")
+    assert "plan.md" in done.out
+    assert "the heron lands" in done.out
+    assert "\x1b" not in done.out
+    assert "\x02" not in done.out
+    assert cli("search", "docs", "lands").out.startswith("1 document in docs")
+
+
+def test_search_passes_the_query_on_as_it_is(cli: CommandLine) -> None:
+    cli("run", "--once")
+    paths = {
+        ("heron", "-perhaps"): ["plan.md"],
+        ('"heron lands"',): ["plan.md"],
+        ("path:drafts",): ["drafts/idea.txt"],
+        ("lands", "OR", "perhaps"): ["drafts/idea.txt", "plan.md"],
+        ("her*", "--limit", "1", "--offset", "2"): [],
+    }
+    for words, expected in paths.items():
+        found = cli("search", "docs", *words, "--json").json
+        assert sorted(hit["source"]["path"] for hit in found["hits"]) == expected, words
+    shape = cli("search", "docs", "heron", "--json").json
+    assert set(shape) == {"index", "query", "total", "milliseconds", "hits"}
+    assert set(shape["hits"][0]) == {"id", "score", "source", "highlights"}
+    assert any("\x02heron\x03" in text for hit in shape["hits"] for text in hit["highlights"].get("body", ()))
+
+
+def test_hostile_documents_give_the_terminal_no_orders(cli: CommandLine, workspace: Workspace) -> None:
+    workspace.write(f"{ESCAPE}evil\n.txt", f"kestrel {ESCAPE} \u202e \x07 kestrel")
+    cli("run", "--once")
+    for args in (("search", "docs", "kestrel"), ("preview", "docs"), ("search", "docs", "kestrel", "--json")):
+        out = cli(*args).out
+        assert "evil" in out
+        assert not {"\x1b", "\x07", "\u202e"} & set(out), args
+    assert cli("search", "docs", "kestrel", "--json").json["total"] == 1
+
+
+# Acting
+
+
+def test_pause_and_resume(cli: CommandLine) -> None:
+    assert cli("pause", "docs").out == "✓ docs is paused\n"
+    assert cli("status", "--json").json["connectors"][0]["next_syncs"] == {}
+    assert "paused" in cli("status").out
+    assert cli("sync", "docs").code == 0, "on demand it syncs all the same"
+    assert cli("resume", "docs", "--json").json == {"connector": "docs", "paused": False}
+    assert "full" in cli("status", "--json").json["connectors"][0]["next_syncs"]
+
+
+def test_reset_writes_everything_anew(cli: CommandLine) -> None:
+    cli("sync", "docs")
+    assert cli("reset", "docs").code == 0
+    assert cli("sync", "docs", "--json").json["counters"]["indexed"] == 2
+    assert cli("reset", "docs", "--json").json == {"connector": "docs", "reset": True}
+
+
+def test_purge_needs_an_answer(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli("sync", "docs")
+    refused = cli("purge", "docs")
+    assert refused.code == Exit.USAGE
+    assert "--yes" in refused.err
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    assert cli("purge", "docs").code == Exit.INTERRUPTED
+    assert cli("status", "--json").json["connectors"][0]["documents"] == 2
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    done = cli("purge", "docs")
+    assert done.code == 0
+    assert "Delete 2 documents of docs from the index docs?" in done.out
+    assert "✓ docs: 2 documents deleted" in done.out
+    assert cli("status", "--json").json["connectors"][0]["documents"] == 0
+
+
+def test_purge_takes_the_record_of_what_left_the_file(cli: CommandLine, workspace: Workspace) -> None:
+    cli("sync", "docs")
+    workspace.configure(connectors=[])
+    assert cli("purge", "docs", "--json", "--yes").json == {"connector": "docs", "documents": 2}
+    assert cli("status", "--json").json["connectors"] == []
+    assert cli("purge", "docs", "--yes").code == Exit.NOT_FOUND
+
+
+# Setting up
+
+
+def test_check_says_what_is_fine(cli: CommandLine) -> None:
+    done = cli("check")
+    assert done.code == 0
+    assert [line[0] for line in done.out.splitlines()] == ["✓"] * 3
+    assert "docs: directory can be read; full sync every second; index docs" in done.out
+    assert cli("check", "--json").json["ok"] is True
+
+
+def test_check_says_what_to_do_about_each_connector(cli: CommandLine, workspace: Workspace) -> None:
+    rule = {"policy": "exclude", "field": "path", "rule": "regex", "value": "("}
+    workspace.configure(
+        connectors=[
+            workspace.connector(),
+            workspace.connector("missing", configuration={"directory": "nowhere"}),
+            workspace.connector("ruled", filtering={"rules": [rule]}),
+        ]
+    )
+    done = cli("check")
+    assert done.code == Exit.FAILED
+    lines = {line.split()[1].rstrip(":"): line for line in done.out.splitlines()}
+    assert lines["docs"].startswith("✓")
+    assert lines["missing"].startswith("✗")
+    assert "does not exist; create it" in lines["missing"]
+    assert lines["ruled"].startswith("✗")
+    assert "sync rules" in lines["ruled"]
+    checks = cli("check", "--json").json
+    assert checks["ok"] is False
+    assert {each["subject"]: each["ok"] for each in checks["checks"]}["missing"] is False
+
+
+def test_check_survives_what_sources_do(
+    cli: CommandLine, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.module(
+        "odd_sources",
+        """
+import asyncio
+from connectors.source import BaseDataSource
+
+
+class StuckDataSource(BaseDataSource):
+    async def ping(self):
+        await asyncio.sleep(60)
+
+
+class FaultyDataSource(BaseDataSource):
+    async def ping(self):
+        return 1 / 0
+""",
+    )
+    workspace.configure(
+        connectors=[workspace.connector(name, service_type=name, configuration={}) for name in ("stuck", "faulty")],
+        sources={"stuck": "odd_sources:StuckDataSource", "faulty": "odd_sources:FaultyDataSource"},
+    )
+    monkeypatch.setattr("connectors.cli.checks._PATIENCE", 0.1)
+    checks = {each["subject"]: each["message"] for each in cli("check", "--json").json["checks"]}
+    assert "did not answer within 100ms" in checks["stuck"]
+    assert checks["faulty"] == "the source failed: ZeroDivisionError: division by zero"
+
+
+def test_check_of_an_index_that_cannot_be_opened(cli: CommandLine, workspace: Workspace) -> None:
+    (workspace.root / "data").write_text("a file where a folder should be", "utf-8")
+    done = cli("check")
+    assert done.code == Exit.FAILED
+    assert "✗ index: " in done.out
+
+
+def test_check_of_a_broken_file_names_every_problem(cli: CommandLine, workspace: Workspace) -> None:
+    workspace.configure(web={"prot": 1, "port": "many"})
+    done = cli("check", "--json")
+    assert done.code == Exit.CONFIGURATION
+    assert done.json["ok"] is False
+    assert len(done.json["checks"]) == 2
+
+
+def test_check_leaves_no_record(cli: CommandLine) -> None:
+    cli("check")
+    assert cli("status", "docs", "--json").json["connectors"][0]["last_job"] is None
+    assert cli("jobs", "--json").json == {"jobs": []}
+
+
+def test_preview_names_the_deciding_rule_and_writes_nothing(cli: CommandLine, workspace: Workspace) -> None:
+    rule = {"id": "no-drafts", "policy": "exclude", "field": "path", "rule": "starts_with", "value": "drafts/"}
+    workspace.configure(connectors=[workspace.connector(filtering={"rules": [rule]})])
+    done = cli("preview", "docs")
+    assert done.code == 0
+    lines = [line.split(maxsplit=2) for line in done.out.splitlines() if line]
+    assert ["dropped", "drafts/idea.txt", "exclude path starts_with 'drafts/' (rule no-drafts)"] in lines
+    assert ["kept", "plan.md", "include everything else (default rule)"] in lines
+    assert done.out.endswith("2 read, 1 kept, 1 dropped\n")
+    shape = cli("preview", "docs", "--limit", "1", "--json").json
+    assert len(shape["documents"]) == 1
+    assert set(shape["documents"][0]) == {"id", "kept", "reason", "rule"}
+    assert cli("jobs", "--json").json == {"jobs": []}
+    assert workspace.hits("heron") == []
+
+
+def test_preview_refuses_wrong_rules_and_shows_what_is_unreadable(cli: CommandLine, workspace: Workspace) -> None:
+    workspace.module(
+        "gappy_source",
+        """
+from connectors.source import BaseDataSource, Checkpoint, Skipped
+
+
+class GappyDataSource(BaseDataSource):
+    async def ping(self):
+        pass
+
+    async def get_docs(self, filtering=None):
+        yield Skipped("this folder is closed")
+        yield Checkpoint(1)
+        yield {"_id": 7, "path": "seven"}, None
+""",
+    )
+    sources = {"gappy": "gappy_source:GappyDataSource"}
+    gappy = workspace.connector(service_type="gappy", configuration={})
+    workspace.configure(connectors=[gappy], sources=sources)
+    done = cli("preview", "docs", "--json").json
+    assert [(each["id"], each["kept"]) for each in done["documents"]] == [(None, None), ("7", True)]
+    assert "unreadable" in cli("preview", "docs").out
+
+    rule = {"policy": "exclude", "field": "path", "rule": "regex", "value": "("}
+    workspace.configure(connectors=[{**gappy, "filtering": {"rules": [rule]}}], sources=sources)
+    refused = cli("preview", "docs")
+    assert refused.code == Exit.CONFIGURATION
+    assert "the sync rules of docs are not valid: rule rule-1: " in refused.err
+
+
+OWN_SOURCE = """
+from connectors.source import BaseDataSource, ConfigurationError, Discovered
+
+
+class OwnDataSource(BaseDataSource):
+    name = "Own"
+    service_type = "own"
+    incremental_sync_enabled = True
+
+    @classmethod
+    def get_default_configuration(cls):
+        return {
+            "url": {"label": "Address", "type": "str", "value": "http://localhost", "tooltip": "Where it is."},
+            "password": {"label": "Password", "type": "str", "value": "", "sensitive": True},
+            "mode": {"label": "Mode", "type": "str", "value": "a", "options": [{"label": "A", "value": "a"}]},
+        }
+
+    async def ping(self):
+        raise ConfigurationError(f"the password {self.configuration['password']} is wrong; write another one")
+
+    async def discover(self):
+        return [Discovered("table", "a table", {"url": "http://localhost/table"})]
+"""
+
+
+@pytest.fixture
+def own(workspace: Workspace) -> Workspace:
+    workspace.module("own_source", OWN_SOURCE)
+    connector = workspace.connector("own", service_type="own", configuration={"password": "s3same-open"})
+    workspace.configure(
+        connectors=[connector], sources={"own": "own_source:OwnDataSource", "gone": "gone_module:Gone"}, web={"port": 0}
+    )
+    return workspace
+
+
+def test_discover_lists_what_could_be_synced(cli: CommandLine, own: Workspace) -> None:
+    assert "http://localhost/table" in cli("discover").out
+    (found,) = cli("discover", "own", "--json").json["connectors"]
+    assert found["connector"] == "own"
+    assert found["found"][0]["configuration"] == {"url": "http://localhost/table"}
+
+
+def test_discover_of_a_source_that_lists_nothing(cli: CommandLine) -> None:
+    assert cli("discover").out == "the sources list nothing to choose\n"
+
+
+def test_sources_shows_settings_and_marks_secrets(cli: CommandLine, own: Workspace) -> None:
+    done = cli("sources")
+    assert done.code == 0
+    lines = {line.split()[0]: line for line in done.out.splitlines() if line.strip()}
+    assert "http://localhost" in lines["url"]
+    assert "str, secret" in lines["password"]
+    assert "required" in lines["password"]
+    assert "cannot be imported" in done.out
+    (shape,) = cli("sources", "own", "--json").json["sources"]
+    assert shape["incremental_sync"] is True
+    settings: dict[str, Any] = {each["name"]: each for each in shape["settings"]}
+    assert settings["mode"]["options"] == ["a"]
+    assert settings["password"]["secret"] is True
+
+
+def test_sources_needs_no_good_config_file(cli: CommandLine, workspace: Workspace) -> None:
+    workspace.configure(web={"prot": 1})
+    broken = cli("sources")
+    assert (broken.code, broken.out.split()[0]) == (0, "directory")
+    assert "has problems" in broken.err
+    workspace.config.unlink()
+    assert "directory" in cli("sources").out
+
+
+def test_no_secret_is_printed_anywhere(cli: CommandLine, own: Workspace) -> None:
+    told = ""
+    for args in (
+        ("check",), ("config", "show"), ("config", "show", "--json"), ("sync", "own"), ("status",), ("jobs",),
+        ("status", "--json"), ("jobs", "--json"), ("-vv", "preview", "own"), ("run", "--once"),
+    ):  # fmt: skip
+        done = cli(*args)
+        told += done.out + done.err
+    assert "the password *** is wrong" in told
+    assert "s3same-open" not in told
+
+
+# config
+
+
+def test_config_validate(cli: CommandLine, workspace: Workspace) -> None:
+    assert cli("config", "validate").out == f"✓ {workspace.config}: 1 connector\n"
+    assert cli("config", "validate", "--json").json == {"valid": True, "problems": []}
+    workspace.configure(web={"prot": 1})
+    done = cli("config", "validate", "--json")
+    assert done.code == Exit.CONFIGURATION
+    (problem,) = done.json["problems"]
+    assert (problem["key"], problem["line"]) == ("web.prot", 7)
+    assert done.err == ""
+
+
+def test_config_schema(cli: CommandLine, workspace: Workspace) -> None:
+    workspace.config.unlink()
+    assert cli("config", "schema").json["title"] == "config.yml of connectors"
+
+
+def test_config_show_masks_short_secrets_too(cli: CommandLine, own: Workspace) -> None:
+    connector = own.connector(
+        "own", service_type="own", configuration={"password": "abc", "url": "http://me:longer-pass@host/"}
+    )
+    own.configure(
+        connectors=[connector], sources={"own": "own_source:OwnDataSource"}, web={"token": "correct-horse-battery"}
+    )
+    done = cli("config", "show", "--json")
+    assert done.json["connectors"][0]["configuration"] == {"password": "***", "url": "http://me:***@host/"}
+    assert done.json["web"]["token"] == "***"
+    assert done.json["embedded"]["path"].endswith("data/connectors.db")
+    assert "password: '***'" in cli("config", "show").out
+    assert json.loads(done.out)["service"]["max_concurrent_syncs"] == 4

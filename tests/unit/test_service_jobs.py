@@ -1,0 +1,261 @@
+"""How a job ends: each kind of error, told from the others by what the caller should do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.errors import ConfigurationError, RetryableError, SuspendSync
+from connectors.logger import register_secrets
+from connectors.source import Skipped
+from tests.support.service import Service, connector, play
+from tests.support.sources import checkpointed, documents
+
+RULE = {"policy": "exclude", "field": "number", "rule": "equals", "value": 1}
+
+
+async def pauses(service: Service, seconds: float) -> list[float]:
+    """Runs the service and returns the seconds between the tries of its one connector."""
+    times: list[float] = []
+    known = len(service.site.pings)
+    ends = service.runtime.time() + seconds
+    while service.runtime.time() < ends:
+        await service.run(1, schedule=False)
+        if len(service.site.pings) > known:
+            known = len(service.site.pings)
+            times.append(service.runtime.time())
+    return [round(later - earlier) for earlier, later in pairwise(times)]
+
+
+def test_a_passing_fault_is_tried_again_with_growing_pauses_and_ends_in_error(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.ping_errors["a"] = RetryableError("the server is busy")
+        await service.operations.sync_now("a")
+        found = await pauses(service, 400)
+        assert len(found) == 5
+        for pause, wanted in zip(found, (5, 10, 20, 40, 80), strict=True):
+            assert wanted <= pause <= wanted + 2
+        (job,) = await service.jobs()
+        assert (job.status, job.error) == ("error", "the server is busy")
+        record = await service.record("a")
+        assert (record.status, record.error, record.last_sync_status) == ("error", "the server is busy", "error")
+        assert record.last_synced is None
+
+    play(scenario, tmp_path, connector("a", full=None))
+
+
+def test_the_time_that_the_other_side_names_is_waited_for(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.ping_errors["a"] = RetryableError("slow down", retry_after=100)
+        await service.operations.sync_now("a")
+        assert all(100 <= pause <= 102 for pause in await pauses(service, 350))
+
+    play(scenario, tmp_path, connector("a", full=None))
+
+
+def test_tries_count_anew_after_progress_and_only_then(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        docs: list[Any] = checkpointed(documents(range(20)), 2, pause=1.0)
+
+        def fail_behind(position: int) -> None:
+            service.site.scripts["a"] = [*docs[:position], RetryableError("cut off")]
+
+        fail_behind(10)
+        await service.operations.sync_now("a")
+        attempts = []
+        for position in (10, 10, 25, 25):
+            fail_behind(position)
+            await service.run(60, schedule=False)
+            attempts.append((await service.jobs())[0].metadata["attempts"])
+        assert attempts[0] < attempts[1]
+        assert attempts[2] < attempts[1] + 2
+        service.site.scripts["a"] = docs
+        await service.run(200, schedule=False)
+        (job,) = await service.jobs()
+        assert (job.status, job.error) == ("completed", None)
+        counters = job.metadata["counters"]
+        assert counters["read"] == counters["indexed"] + counters["unchanged"] == 20
+
+    play(scenario, tmp_path, connector("a", full=None))
+
+
+def test_a_source_that_starts_over_and_never_gets_further_is_given_up(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        lengths = iter([5, 3, 4, 2, 4, 3, 4, 3, 4, 3, 4, 3])  # never further than the first time
+
+        async def next_time(_: Any) -> None:
+            service.site.scripts["a"] = [*documents(range(next(lengths))), RetryableError("cut off")]
+
+        service.source_class.ping = next_time  # type: ignore[assignment,method-assign]  # called once a try
+        service.source_class.resumable = False
+        await service.operations.sync_now("a")
+        await service.run(1000, schedule=False)
+        (job,) = await service.jobs()
+        assert job.status == "error"
+        assert len(service.site.checkpoints) == 6
+
+    play(scenario, tmp_path, connector("a", full=None))
+
+
+def test_what_a_person_must_mend_suspends_for_good_and_goes_on_afterwards(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.ping_errors["a"] = SuspendSync("the disk is full")
+        await service.operations.sync_now("a")
+        found = await pauses(service, 4000)
+        for pause, wanted in zip(found, (30, 60, 300, 900, 900, 900), strict=False):
+            assert wanted <= pause <= wanted + 2
+        (job,) = await service.jobs()
+        assert (job.status, job.error) == ("suspended", "the disk is full")
+        record = await service.record("a")
+        assert (record.status, record.error, record.last_sync_status) == ("error", "the disk is full", "suspended")
+        del service.site.ping_errors["a"]
+        await service.run(901, schedule=False)
+        record = await service.record("a")
+        assert (record.status, record.error, record.last_sync_error) == ("connected", None, None)
+
+    play(scenario, tmp_path, connector("a", full=None))
+
+
+def test_a_wrong_configuration_ends_a_job_that_has_read_nothing(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.ping_errors["a"] = ConfigurationError("the password is wrong", field="password")
+        await service.run(30)
+        assert await service.statuses() == ["error"]
+        await service.run(600)  # the next scheduled one tries again
+        assert await service.statuses() == ["error", "error"]
+        del service.site.ping_errors["a"]
+        await service.run(600)
+        assert await service.statuses() == ["error", "error", "completed"]
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_wrong_credentials_suspend_a_job_that_was_under_way(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        docs = checkpointed(documents(range(20)), 2, pause=1.0)
+        service.site.scripts["a"] = [*docs[:25], ConfigurationError("the password is no longer valid")]
+        job = await service.sync("a")
+        assert (job.status, job.error) == ("suspended", "the password is no longer valid")
+        service.site.ping_errors["a"] = ConfigurationError("the password is wrong")
+        await service.run(100, schedule=False)
+        assert await service.statuses() == ["suspended"]
+        # A mended secret leaves the checkpoint valid.
+        del service.site.ping_errors["a"]
+        service.site.scripts["a"] = docs
+        await service.apply(connector("a", full=None, configuration={"password": "new-and-good"}))
+        await service.sync("a")
+        assert await service.statuses() == ["completed"]
+        assert service.site.checkpoints[-1] is not None
+
+    play(scenario, tmp_path, connector("a", full=None, configuration={"password": "old-and-bad"}))
+
+
+def test_invalid_rules_refuse_to_run_and_touch_no_index(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        await service.sync("a")
+        before = service.written()
+        bad = {**RULE, "rule": "resembles"}
+        await service.apply(connector("a", filtering={"rules": [bad]}))
+        job = await service.sync("a")
+        assert job.status == "error"
+        assert "the sync rules of a are not valid" in (job.error or "")
+        assert service.written() == before
+        assert len(service.site.pings) == 1
+        await service.apply(connector("a"))
+        assert (await service.sync("a")).metadata["counters"]["unchanged"] == 3  # the ledger stayed valid
+
+    play(scenario, tmp_path, connector("a"))
+
+
+@pytest.mark.parametrize("where", ["make", "ping", "read"])
+def test_a_defect_of_a_source_costs_its_job_and_nothing_else(
+    tmp_path: Path, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(service: Service) -> None:
+        defect = KeyError("no such thing")
+        if where == "make":
+            service.site.make_errors["a"] = defect
+        elif where == "ping":
+            service.site.ping_errors["a"] = defect
+        else:
+            service.site.scripts["a"] = [*documents(range(2)), defect]
+        await service.run(10)
+        (job,) = await service.jobs("a")
+        assert (job.status, job.error) == ("error", "KeyError: 'no such thing'")
+        assert await service.statuses("b") == ["completed"]
+        assert (await service.store.state("a")).worker is None
+
+    with caplog.at_level(logging.ERROR, "connectors"):
+        play(scenario, tmp_path, connector("a"), connector("b", index="other"))
+    assert any(record.exc_info for record in caplog.records)  # the place is told
+
+
+def test_a_source_that_cancels_itself_is_an_error_and_no_wish_of_the_operator(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.scripts["a"] = [*documents(range(2)), asyncio.CancelledError()]
+        service.site.ping_errors["b"] = asyncio.CancelledError()  # type: ignore[assignment]  # a library's own
+        for name in ("a", "b"):
+            job = await service.sync(name)
+            assert job.status == "error", name
+            assert "nobody asked" in (job.error or "")
+
+    play(scenario, tmp_path, connector("a"), connector("b"))
+
+
+def test_records_hold_no_secret_of_an_error_and_no_book(tmp_path: Path) -> None:
+    register_secrets(["tell-nobody-this"])
+
+    async def scenario(service: Service) -> None:
+        service.site.ping_errors["a"] = ValueError("login tell-nobody-this failed " + "x" * 50_000)
+        job = await service.sync("a")
+        assert "login *** failed" in (job.error or "")
+        assert len(job.error or "") <= 2000
+        record = await service.record("a")
+        assert "tell-nobody-this" not in f"{record}"
+        del service.site.ping_errors["a"]
+        service.site.scripts["a"] = [*documents(range(2)), Skipped("https://joe:tell-nobody-this@host is away")]
+        job = await service.sync("a")
+        assert job.metadata["incomplete"] == ["https://joe:***@host is away"]
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_the_end_of_a_job_is_stored_though_the_store_fails_for_a_while(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        failures = 5
+
+        def fail(call: str) -> None:
+            nonlocal failures
+            if call == "commit" and service.indexed() and failures:
+                failures -= 1
+                raise RetryableError("the store is locked")
+
+        service.store.before = fail
+        assert (await service.sync("a")).status == "completed"
+        assert failures == 0
+        assert len(service.site.pings) == 1
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_a_job_whose_end_cannot_be_stored_is_taken_up_again_after_a_while(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.store.before = _fail_commits
+        await service.operations.sync_now("a")
+        await service.run(300, schedule=False)
+        assert 1 <= len(service.site.made) + service.store.calls["acquire"] < 60  # no busy loop
+        service.store.before = lambda _: None
+        await service.run(120, schedule=False)
+        assert (await service.statuses())[0] in {"completed", "error"}
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def _fail_commits(call: str) -> None:
+    if call == "commit":
+        raise RetryableError("the store is locked")

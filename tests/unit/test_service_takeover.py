@@ -1,0 +1,223 @@
+"""A job outlives the worker that began it, and the one that lost it stores nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from connectors.backends.ports import Lease
+from connectors.byoc import JobStatus
+from connectors.errors import RetryableError
+from connectors.service.lease import acquire, own_name
+from connectors.service.worker import Worker
+from tests.support.service import Service, connector, play
+from tests.support.sources import checkpointed, documents
+
+
+async def until_all_ended(service: Service, *workers: Worker, seconds: float = 600.0) -> None:
+    """Lets workers look for work until every job has ended."""
+    async with asyncio.timeout(seconds):
+        while not all(job.ended for job in await service.jobs()):
+            await asyncio.gather(*(worker.tick() for worker in workers))
+            await asyncio.sleep(0.5)
+
+
+async def kill(worker: Worker) -> None:
+    """Ends a worker as `kill -9` does: nothing that it would do on its way out reaches the store."""
+    for task in worker.running.values():
+        task.cancel()
+    await asyncio.wait(list(worker.running.values()))
+
+
+def test_a_job_whose_worker_died_is_taken_over_and_resumed(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.scripts["a"] = checkpointed(documents(range(20)), 1, pause=1.0)
+        dead, heir = service.worker("dead"), service.worker("heir")
+        await service.operations.sync_now("a")
+        await dead.tick()
+        await asyncio.sleep(10)
+        service.store.before = _unreachable
+        await kill(dead)
+        service.store.before = lambda _: None
+        (job,) = await service.jobs()
+        assert (job.status, job.worker_hostname) == ("in_progress", "dead")
+        await heir.tick()
+        assert not heir.running  # the lease of the dead one has not ended
+        began = service.runtime.time()
+        await until_all_ended(service, heir)
+        assert 20 < service.runtime.time() - began < 120
+        job, again = await service.jobs()
+        assert (job.status, job.worker_hostname) == ("completed", "heir")
+        # The other disk has no seen set, so that it deleted nothing and another full sync followed.
+        assert again.metadata["counters"]["unchanged"] == 20
+        counters = job.metadata["counters"]
+        assert counters["read"] == counters["indexed"] + counters["unchanged"] == 20
+        assert len(service.indexed()) == 20
+        assert service.site.checkpoints[1] is not None
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def _unreachable(call: str) -> None:
+    raise RetryableError("the store is not there")
+
+
+def test_what_a_dead_process_of_this_machine_held_is_taken_at_once(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        store, now = service.store, service.runtime.time()
+        gone = f"blue@{socket.gethostname()}:{2**22 + 1}"  # beyond the highest process id
+        assert await store.acquire("a", gone, ttl=60, now=now)
+        lease = await acquire(store, "a", "me", ttl=60, now=now)
+        assert lease is not None
+        assert (lease.worker, (await store.state("a")).worker) == ("me", "me")
+        for alive in (f"{socket.gethostname()}:{os.getpid()}/0f0f", f"elsewhere:{2**22 + 1}", "somebody", "x:0"):
+            await store.release(lease)
+            lease = await store.acquire("a", alive, ttl=60, now=now)
+            assert lease is not None
+            assert await acquire(store, "a", "me", ttl=60, now=now) is None
+
+    play(scenario, tmp_path)
+
+
+def test_processes_that_share_a_name_are_told_apart() -> None:
+    assert own_name("blue") == f"blue@{socket.gethostname()}:{os.getpid()}"
+    assert own_name() == f"{socket.gethostname()}:{os.getpid()}"
+
+
+def test_a_worker_that_lost_its_lease_stores_nothing_more(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.scripts["a"] = checkpointed(documents(range(100)), 1, pause=1.0)
+        old, new = service.worker("old"), service.worker("new")
+        await service.operations.sync_now("a")
+        await old.tick()
+        await asyncio.sleep(10)
+        epoch = (await service.store.state("a")).epoch
+        # Its lease ended without its noticing, and the other one began.
+        await service.store.release(Lease("a", "old", epoch, 0.0))
+        taken = await service.store.acquire("a", "new", ttl=60, now=service.runtime.time())
+        assert taken is not None
+        await service.store.commit(taken, job_id=(await service.jobs())[0].id, job={"worker_hostname": "new"})
+        before, requests = await service.jobs(), len(service.destination.requests)
+        await asyncio.sleep(30)
+        assert not old.running
+        assert await service.jobs() == before
+        assert len(service.destination.requests) <= requests + 2  # those that were on their way
+        await service.store.release(taken)
+        await until_all_ended(service, new)
+        # The other disk has no seen set, so that it deleted nothing and another full sync followed.
+        assert await service.statuses() == ["completed", "completed"]
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_a_store_that_is_away_for_longer_than_the_lease_ends_the_job_here(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        worker = service.worker()
+        service.site.scripts["a"] = [*documents(range(3)), 500.0]
+        await service.operations.sync_now("a")
+        await worker.tick()
+        await asyncio.sleep(5)
+
+        def away(call: str) -> None:
+            if call in {"renew", "job"}:
+                raise RetryableError("the store is not there")
+
+        service.store.before = away
+        await asyncio.sleep(30)
+        assert worker.running  # not at once
+        await asyncio.sleep(31)
+        assert not worker.running
+        service.store.before = lambda _: None
+        assert await service.statuses() == ["in_progress"]
+        service.site.scripts["a"] = documents(range(3))
+        await until_all_ended(service, worker)
+        assert await service.statuses() == ["completed"]
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_a_job_that_another_worker_just_ran_is_not_claimed_in_vain(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        job = await service.operations.sync_now("a")
+
+        async def run_first(call: str) -> None:
+            if call == "connectors":  # the list of jobs has been read
+                await service.store.update_job(job.id, {"status": JobStatus.COMPLETED}, statuses=list(JobStatus))
+
+        service.store.before = run_first
+        await service.worker().tick()
+        # Each claim has an epoch of its own, and one in vain would cost the other worker its ledger.
+        assert (await service.store.state("a")).epoch == 0
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_a_cancelled_job_whose_worker_died_ends(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        job = await service.operations.sync_now("a")
+        await service.store.update_job(job.id, {"status": JobStatus.CANCELING}, statuses=list(JobStatus))
+        await service.operations.pause("a")
+        await service.run(30)
+        assert await service.statuses() == ["canceled"]
+        assert (await service.store.state("a")).worker is None
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_a_job_of_a_dead_worker_waits_suspended_while_its_connector_is_paused(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        await service.run(1)
+        (job,) = await service.jobs()
+        await service.idle()
+        await service.store.update_job(job.id, {"status": JobStatus.IN_PROGRESS}, statuses=list(JobStatus))
+        await service.operations.pause("a")
+        await service.run(30)
+        assert await service.statuses() == ["suspended"]
+        await service.operations.pause("a", paused=False)
+        await service.run(30)
+        assert await service.statuses() == ["completed"]
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_a_defect_in_the_keeping_of_the_lease_ends_the_run_loudly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(service: Service) -> None:
+        worker = service.worker()
+        service.site.scripts["a"] = [*documents(range(3)), 1000.0]
+        await service.operations.sync_now("a")
+        await worker.tick()
+        await asyncio.sleep(5)
+
+        def fail(call: str) -> None:
+            if call == "renew":
+                raise ZeroDivisionError("a defect of ours")
+
+        service.store.before = fail
+        await asyncio.sleep(10)
+        assert not worker.running
+        assert await service.statuses() == ["in_progress"]
+        service.store.before = lambda _: None
+        service.site.scripts["a"] = documents(range(3))
+        await until_all_ended(service, worker)
+        assert await service.statuses() == ["completed"]
+
+    play(scenario, tmp_path, connector("a"))
+    assert "a defect of ours" in caplog.text
+
+
+def test_a_clock_that_was_wrong_keeps_no_job_from_being_taken_over(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        job = await service.operations.sync_now("a")
+        future = {"status": JobStatus.IN_PROGRESS, "last_seen": service.runtime.now() + timedelta(days=400)}
+        await service.store.update_job(job.id, future, statuses=list(JobStatus))
+        await service.run(5, schedule=False)
+        assert await service.statuses() == ["completed"]
+
+    play(scenario, tmp_path, connector("a"))
