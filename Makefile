@@ -56,7 +56,7 @@ ftest: $(VENV)/.tools ## Prove a source end to end (NAME=directory, DATA_SIZE=sm
 	@test -n "$(NAME)" || { echo "Say which source: make ftest NAME=directory"; exit 2; }
 	$(BIN)/python -m tests.ftest "$(NAME)"
 
-bench: $(VENV)/.tools ## Measure (results as JSON in bench/results)
+bench: $(VENV)/.tools ## Measure what the parts cost (ARGS=pipeline for one of them)
 	$(BIN)/python -m bench $(ARGS)
 
 requirements: $(VENV)/.tools ## Pin the requirements anew

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -108,16 +109,11 @@ class Run:
 
     async def _step(self, name: str, counters: Mapping[str, int], without: Sequence[str] = ()) -> None:
         began = time.perf_counter()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "connectors", "--config", str(self._config), "run", "--once", "--json",
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        assert process.stdout is not None
-        out = await process.stdout.read()
-        _, status, usage = await asyncio.to_thread(os.wait4, process.pid, 0)
+        command = [sys.executable, "-m", "connectors", "--config", str(self._config), "run", "--once", "--json"]
+        out, code, kibibytes = await asyncio.to_thread(_run, command)
         seconds = time.perf_counter() - began
-        if os.waitstatus_to_exitcode(status):
-            raise Difference(f"{name}: the sync ended with exit code {os.waitstatus_to_exitcode(status)}")
+        if code:
+            raise Difference(f"{name}: the sync ended with exit code {code}")
         job = json.loads(out)["jobs"][0]
         if job["status"] != "completed":
             raise Difference(f"{name}: the job is {job['status']}: {job.get('error')}")
@@ -129,7 +125,7 @@ class Run:
         await self._compare(name, expected)
         print(  # noqa: T201 - a command
             f"{self._case.service_type}: {name}: {len(expected):,} documents equal, {seconds:.1f} s, "
-            f"{usage.ru_maxrss / 1024:.0f} MiB"
+            f"{kibibytes / 1024:.0f} MiB"
         )
 
     async def _compare(self, name: str, expected: Mapping[str, Expected]) -> None:
@@ -148,6 +144,16 @@ class Run:
             wrong = {key: document.get(key) for key, value in wanted.fields.items() if document.get(key) != value}
             if wrong or wanted.words not in str(document.get("body", "")):
                 raise Difference(f"{name}: {document_id} differs: {wrong or 'its text'}; wanted {wanted}")
+
+
+def _run(command: Sequence[str]) -> tuple[bytes, int, int]:
+    """Runs a command; returns what it printed, its exit code, and its peak memory in KiB."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        out = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return out, process.returncode, usage.ru_maxrss
 
 
 async def _documents(backend: EmbeddedBackend) -> dict[str, dict[str, Any]]:
