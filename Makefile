@@ -9,7 +9,7 @@ CONFIG ?= config.yml
 NAME ?=
 ARGS ?=
 
-.PHONY: help install run test lint format ftest bench requirements browser clean
+.PHONY: help install run test test-servers lint format ftest bench requirements browser clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +39,12 @@ browser: # The page is tested in Chromium, which Debian's package brings where w
 	    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
 	  echo "No Chromium here: the tests that drive the page are skipped. Install it to run them."
 
-test: $(VENV)/.tools browser ## Run all tests, with coverage (ARGS='-k words' for some)
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+test: $(VENV)/.tools browser ## Run all tests that need no server, with coverage (ARGS='-k words' for some)
+	$(BIN)/python -m pytest -m "not server" --cov --cov-report=term $(ARGS)
+
+test-servers: $(VENV)/.tools ## Run the tests against real servers, which are fetched and started (docs/TESTING.md)
+	$(BIN)/python -m tests.servers fetch es8 os2
+	$(BIN)/python -m pytest -m server $(ARGS)
 
 lint: $(VENV)/.tools ## Check style, types and the direction of dependencies
 	$(BIN)/ruff check .

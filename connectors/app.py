@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from connectors.config import Config, ConfigFile, ConnectorConfig, load_config
 from connectors.errors import ConfigurationError, NotFoundError
@@ -155,14 +155,54 @@ def worker_name(config: Config) -> str:
     return own_name(config.service.worker_name)
 
 
+class _Backend(Protocol):
+    """A destination and a store, closed together."""
+
+    @property
+    def destination(self) -> Destination: ...
+
+    @property
+    def store(self) -> Store: ...
+
+    async def close(self) -> None: ...
+
+
+async def _open_backend(config: Config) -> _Backend:
+    """Opens the backend whose block the configuration has; the embedded one where it has none.
+
+    Raises:
+        ConfigurationError: there are several, or the client library of the one is not installed.
+    """
+    if config.elasticsearch is not None and config.opensearch is not None:
+        raise ConfigurationError("documents go to one place: keep one of the blocks elasticsearch and opensearch")
+    try:
+        if config.elasticsearch is not None:
+            from connectors.backends.elasticsearch import open_elasticsearch
+
+            return open_elasticsearch(config.elasticsearch)
+        if config.opensearch is not None:
+            from connectors.backends.opensearch import open_opensearch
+
+            return open_opensearch(config.opensearch)
+    except ModuleNotFoundError as error:
+        name = "elasticsearch" if config.elasticsearch is not None else "opensearch"
+        raise ConfigurationError(
+            f"the client library of {name} is not installed ({error.name} is missing): pip install "
+            f"'connectors[{name}]'",
+            field=name,
+        ) from error
+    from connectors.backends.embedded import EmbeddedBackend
+
+    return await EmbeddedBackend.open(config.embedded_path)
+
+
 @asynccontextmanager
 async def open_app(config: Config, runtime: Runtime | None = None) -> AsyncIterator[App]:
     """Opens the backends and closes them at the end."""
-    from connectors.backends.embedded import EmbeddedBackend
     from connectors.service.operations import Operations
 
     runtime = runtime or Runtime()
-    backend = await EmbeddedBackend.open(config.embedded_path)
+    backend = await _open_backend(config)
     try:
         catalog = catalog_for(config.sources)
         worker = worker_name(config)
@@ -208,14 +248,21 @@ async def equip(app: App, file: ConfigFile | None = None) -> AsyncIterator[Appli
         memory=extraction.memory,
         max_text_chars=extraction.max_text_chars,
     )
+    limit = FlightLimit(
+        config.sync.writes_in_flight,
+        config.sync.bytes_in_flight,
+        body=config.sync.batch_bytes,
+        clock=app.runtime.monotonic,
+    )
     metrics = Metrics(wall=app.runtime.wall)
+    metrics.pace(limit.reading)
     services = Services(
         destination=app.destination,
         store=app.store,
         service=config.service,
         sync=config.sync,
         runtime=app.runtime,
-        limit=FlightLimit(config.sync.writes_in_flight, config.sync.bytes_in_flight),
+        limit=limit,
         data_dir=config.service.data_dir,
         worker=app.worker_name,
         extractor=extractor if extraction.enabled else None,

@@ -2,16 +2,21 @@
 
 `to_record` and `from_record` speak the documented shape, so that a connector or a job written by another tool is read
 as well as our own. Times are aware datetimes in UTC here and ISO text in a record. Keys that we do not know are kept
-in `extra` and written back untouched.
+in `extra` and written back untouched; so is a value that is not what its field holds, which then counts as absent:
+one record that somebody else filled with anything must not keep others from being read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Final, Self, TypeVar
+from functools import partial
+from typing import Any, Final, Self
+
+from connectors.errors import ConfigurationError
 
 __all__ = [
     "ACTIVE_JOB_STATUSES",
@@ -75,9 +80,10 @@ class Filter(dict[str, Any]):
     """The active sync rules of a job: `{"rules": [basic rule records], "advanced_snippet": {"value": …}}`."""
 
     @property
-    def basic_rules(self) -> list[dict[str, Any]]:
-        """Records of the basic rules, in no particular order."""
-        return list(self.get("rules") or ())
+    def basic_rules(self) -> list[Any]:
+        """Records of the basic rules, in no particular order. What is no list is an item, for validators to refuse."""
+        rules = self.get("rules") or []
+        return list(rules) if isinstance(rules, list | tuple) else [rules]
 
     def has_advanced_rules(self) -> bool:
         """Whether there are advanced rules to follow."""
@@ -98,53 +104,122 @@ class Filter(dict[str, Any]):
         return cls(rules=list(rules or ()), advanced_snippet={"value": advanced})
 
 
-R = TypeVar("R", bound="_Record")
+_OWN: Final = frozenset({"id", "version", "extra"})
+_MILLISECONDS: Final = 1e11  # as large a number of seconds is a year that nobody writes
+_LARGEST: Final = 2**63
 
 
 class _Record:
     """Reading and writing of records, shared by both kinds."""
 
     __slots__ = ()
-    _times: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def from_record(cls, record_id: str, record: Mapping[str, Any], version: int = 0) -> Self:
-        """Builds the object from its documented shape; `version` is the store's, for optimistic concurrency."""
-        known = {item.name for item in fields(cls) if item.init} - {"id", "version", "extra"}  # type: ignore[arg-type]  # subclasses are dataclasses
-        values = {key: value for key, value in record.items() if key in known and value is not None}
-        for key in cls._times & values.keys():
-            values[key] = parse_time(values[key])
-        extra = {key: value for key, value in record.items() if key not in known}
+        """Builds the object from its documented shape; `version` is the store's, for optimistic concurrency.
+
+        Never raises for what stands in a record, see `unreadable`.
+        """
+        readers = _readers(cls)
+        values: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        for key, value in record.items():
+            read = readers.get(key)
+            if read is None:
+                extra[key] = value
+            elif value is not None:
+                try:
+                    values[key] = read(value)
+                except (ValueError, TypeError, OverflowError, OSError):
+                    extra[key] = value
         return cls(id=record_id, version=version, extra=extra, **values)  # type: ignore[call-arg]  # fields of the subclass
 
     def to_record(self) -> dict[str, Any]:
         """Returns the documented shape, without id and version."""
         record = dict(self.extra)  # type: ignore[attr-defined]  # every subclass has it
         for item in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
-            if item.name not in {"id", "version", "extra"}:
+            # What could not be read stays as somebody wrote it.
+            if item.name not in _OWN and item.name not in record:
                 value = getattr(self, item.name)
                 record[item.name] = format_time(value) if isinstance(value, datetime) else value
         return record
 
+    @property
+    def unreadable(self) -> list[str]:
+        """Names of the fields that hold what cannot be read, sorted."""
+        return sorted(self.extra.keys() & _readers(type(self)).keys())  # type: ignore[attr-defined]  # every subclass has it
+
     def with_(self, **changes: Any) -> Self:
         """Returns a copy with these fields changed."""
-        return replace(self, **changes)  # type: ignore[type-var]  # subclasses are dataclasses
+        extra = {key: value for key, value in self.extra.items() if key not in changes}  # type: ignore[attr-defined]  # every subclass has it
+        return replace(self, **{"extra": extra, **changes})  # type: ignore[type-var]  # subclasses are dataclasses
+
+
+def _readers(kind: type[Any]) -> Mapping[str, Callable[[Any], Any]]:
+    """Returns how each field of a kind of record is read; a reader raises ValueError for what it cannot."""
+    if kind not in _FIELDS:
+        _FIELDS[kind] = {
+            item.name: _READERS[str(item.type).removesuffix(" | None")]
+            for item in fields(kind)
+            if item.name not in _OWN
+        }
+    return _FIELDS[kind]
+
+
+def _of(kind: type, value: Any) -> Any:
+    if isinstance(value, kind):
+        return value
+    raise ValueError(kind.__name__)
+
+
+def _flag(value: Any) -> bool:
+    if value not in (True, False, "true", "false"):
+        raise ValueError("true or false")
+    return value in (True, "true")
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not float(value).is_integer() or abs(float(value)) >= _LARGEST:
+        raise ValueError("a whole number")
+    return int(value)
+
+
+def _mappings(value: Any) -> list[dict[str, Any]]:
+    return [_of(dict, item) for item in _of(list, value)]
 
 
 def parse_time(value: Any) -> datetime:
-    """Reads ISO text, or seconds since the epoch, as an aware datetime in UTC."""
+    """Reads ISO text, or seconds or milliseconds since the epoch, as an aware datetime in UTC.
+
+    Raises ValueError, TypeError, OverflowError or OSError for what is no time.
+    """
+    if isinstance(value, bool):
+        raise TypeError("a time")
     if isinstance(value, datetime):
         moment = value
-    elif isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC)
+    elif isinstance(value, str) and not re.fullmatch(r"\d{10,}", value, re.ASCII):
+        moment = datetime.fromisoformat(value)
     else:
-        moment = datetime.fromisoformat(str(value))
+        number = float(value)
+        return datetime.fromtimestamp(number / 1000 if abs(number) >= _MILLISECONDS else number, UTC)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def format_time(value: datetime) -> str:
     """Writes ISO text in UTC with microseconds; text order is time order."""
     return value.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "str": partial(_of, str),
+    "bool": _flag,
+    "int": _count,
+    "dict[str, Any]": partial(_of, dict),
+    "list[dict[str, Any]]": _mappings,
+    "Any": lambda value: value,
+    "datetime": parse_time,
+}
+_FIELDS: Final[dict[type[Any], Mapping[str, Callable[[Any], Any]]]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,18 +232,13 @@ class Connector(_Record):
     `index_name`: nothing can be synced yet.
     """
 
-    _times: ClassVar[frozenset[str]] = frozenset({
-        "last_seen", "last_synced", "last_sync_scheduled_at", "last_incremental_sync_scheduled_at",
-        "last_access_control_sync_scheduled_at",
-    })  # fmt: skip
-
     id: str
     service_type: str = ""
     index_name: str = ""
     name: str = ""
     description: str | None = None
     status: str = ConnectorStatus.CREATED
-    configuration: dict[str, Any] = field(default_factory=dict)
+    configuration: dict[str, Any] = field(default_factory=dict, repr=False)  # another tool keeps its secrets here
     scheduling: dict[str, Any] = field(default_factory=dict)
     custom_scheduling: dict[str, Any] = field(default_factory=dict)
     filtering: list[dict[str, Any]] = field(default_factory=list)
@@ -194,8 +264,28 @@ class Connector(_Record):
 
     @property
     def active_filter(self) -> Filter:
-        """The rules in force."""
-        return Filter(self.filtering[0].get("active") or {}) if self.filtering else Filter()
+        """The rules in force. What is no rules is a rule, for validators to refuse."""
+        return self._rules("active")
+
+    @property
+    def draft_filter(self) -> Filter:
+        """The rules that somebody edits; they count when they were found valid and became active."""
+        return self._rules("draft")
+
+    @property
+    def draft_validation(self) -> Mapping[str, Any]:
+        """What is known of the draft: `state` edited, valid or invalid, and `errors`."""
+        validation = self.draft_filter.get("validation")
+        return validation if isinstance(validation, Mapping) else {}
+
+    def _rules(self, name: str) -> Filter:
+        rules = self.filtering[0].get(name) if self.filtering else self.extra.get("filtering")
+        return Filter(rules or {}) if rules is None or isinstance(rules, Mapping) else Filter(rules=[rules])
+
+    def has_feature(self, name: str) -> bool:
+        """Whether a feature of the source is known and enabled."""
+        feature = self.features.get(name)
+        return isinstance(feature, Mapping) and feature.get("enabled") is True
 
     @property
     def paused(self) -> bool:
@@ -208,9 +298,23 @@ class Connector(_Record):
         return value if isinstance(value, datetime) else None
 
     def interval(self, job_type: JobType) -> str | None:
-        """Returns the schedule's text, None when that kind of sync is switched off."""
-        entry = self.scheduling.get(job_type.value) or {}
-        interval = entry.get("interval") if entry.get("enabled") else None
+        """Returns the schedule's text, None when that kind of sync is switched off.
+
+        Raises ConfigurationError for an entry that is no schedule.
+        """
+        entry = self.extra.get("scheduling") or self.scheduling.get(job_type.value)
+        if entry is None and job_type is JobType.FULL and "interval" in self.scheduling:
+            entry = self.scheduling  # as older versions of the protocol have it
+        if not entry:
+            return None
+        try:
+            enabled = _flag(_of(dict, entry).get("enabled") or False)
+        except ValueError:
+            raise ConfigurationError(
+                f"the schedule of its {job_type} syncs in the record is no schedule: "
+                'write {"enabled": true, "interval": "0 0 2 * * ?"}'
+            ) from None
+        interval = entry.get("interval") if enabled else None
         return str(interval) if interval else None
 
 
@@ -226,10 +330,6 @@ def scheduled_field(job_type: JobType) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncJob(_Record):
     """One run of a connector. `connector` is the snapshot it started with; `metadata` has our counters."""
-
-    _times: ClassVar[frozenset[str]] = frozenset({
-        "cancelation_requested_at", "canceled_at", "completed_at", "created_at", "last_seen", "started_at",
-    })  # fmt: skip
 
     id: str
     connector: dict[str, Any] = field(default_factory=dict)
@@ -254,8 +354,27 @@ class SyncJob(_Record):
 
     @property
     def connector_id(self) -> str:
-        """Id of the connector that the job belongs to."""
-        return str(self.connector.get("id", ""))
+        """Id of the connector that the job belongs to, empty when the job names none."""
+        value = self.connector.get("id")
+        return value if isinstance(value, str) else ""
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Documents by outcome, as far as they are numbers; see `connectors.sync.counters`."""
+        counters = self.metadata.get("counters")
+        found = counters.items() if isinstance(counters, Mapping) else ()
+        return {name: number for name, number in found if type(number) is int}
+
+    @property
+    def incomplete(self) -> list[str]:
+        """Why not everything could be read."""
+        reasons = self.metadata.get("incomplete")
+        return [str(reason) for reason in reasons] if isinstance(reasons, list) else []
+
+    def number(self, name: str) -> float:
+        """Returns a number of the metadata, 0 for what is none."""
+        value = self.metadata.get(name)
+        return float(value) if isinstance(value, int | float) else 0.0
 
     @property
     def ended(self) -> bool:

@@ -118,10 +118,12 @@ class Failure(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class WriteResult:
     """Outcome of one bulk write: failures by position in the batch; what is not named there is acknowledged and
-    durable. `retry_after` is in seconds, where the backend named a time."""
+    durable. `retry_after` is in seconds, where the backend named a time; `too_large` in bytes: the size of a request
+    that the backend refused for it (what was in it was sent in smaller ones)."""
 
     failures: Mapping[int, Failure] = field(default_factory=dict)
     retry_after: float | None = None
+    too_large: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 __all__ = ["MAX_QUERY_LENGTH", "MAX_TERMS", "Query", "Term", "parse_query"]
+
+T = TypeVar("T")
 
 #: Characters of a query that are read; the rest is ignored.
 MAX_QUERY_LENGTH: Final = 1000
@@ -69,17 +71,24 @@ def parse_query(text: str) -> Query:
         term = _term(found)
         if term is None:
             continue
-        count += 1
-        if count > MAX_TERMS:
-            break
         if found["minus"]:
-            without.append(term)
+            count += _add(term, without)
         elif joined:
-            groups[-1].append(term)
+            count += _add(term, groups[-1])
         else:
-            groups.append([term])
+            count += _add([term], groups)
         joined = False
+        if count == MAX_TERMS:
+            break
     return Query(tuple(map(tuple, groups)), tuple(without))
+
+
+def _add(item: T, items: list[T]) -> bool:
+    """Appends what is not there yet, and returns whether it was not; saying a thing twice changes nothing."""
+    new = item not in items
+    if new:
+        items.append(item)
+    return new
 
 
 def _term(found: re.Match[str]) -> Term | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -48,7 +49,10 @@ def apply_changes(record: dict[str, Any], changes: Mapping[str, Any]) -> dict[st
 
 
 def connector_snapshot(connector: Connector) -> dict[str, Any]:
-    """Returns the part of a connector that its job keeps: what it started with, with the active rules only."""
+    """Returns the part of a connector that its job keeps: what it started with, with the active rules only.
+
+    Of the configuration nothing is kept: another tool may have written its secrets there, and they are copied nowhere.
+    """
     return {
         "id": connector.id,
         "name": connector.name,
@@ -56,10 +60,11 @@ def connector_snapshot(connector: Connector) -> dict[str, Any]:
         "index_name": connector.index_name,
         "language": connector.language,
         "pipeline": connector.pipeline,
-        "configuration": connector.configuration,
+        "configuration": {},
         "filtering": [
-            {"domain": domain.get("domain", "DEFAULT"), **(domain.get("active") or {})}
+            {"domain": domain.get("domain", "DEFAULT"), **active}
             for domain in connector.filtering
+            if isinstance(active := domain.get("active") or {}, Mapping)
         ],
     }
 
@@ -68,7 +73,8 @@ def ended_at(record: Mapping[str, Any]) -> str | None:
     """Returns when an ended job ended, as ISO text that sorts by time; the best guess without that time."""
     for key in ("completed_at", "canceled_at", "last_seen", "created_at"):
         if record.get(key):
-            return format_time(parse_time(record[key]))
+            with suppress(ValueError, TypeError, OverflowError, OSError):  # another tool may write anything
+                return format_time(parse_time(record[key]))
     return None
 
 

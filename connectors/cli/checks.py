@@ -17,6 +17,7 @@ from connectors.utils import format_duration
 if TYPE_CHECKING:
     from connectors.app import App
     from connectors.cli.settings import Settings
+    from connectors.source import BaseDataSource
 
 __all__ = ["Check", "check_config"]
 
@@ -52,7 +53,7 @@ def check_config(settings: Settings) -> tuple[list[Check], Exit]:
 
 async def _check_all(app: App) -> list[Check]:
     words = how_many(len(await app.destination.indices()), "index", "indices")
-    index = Check("index", True, f"embedded, {app.config.embedded_path}: {words}")
+    index = Check("index", True, f"{app.config.index_place}: {words}")
     return [index, *[await _check_connector(app, found) for found in await subjects(app)]]
 
 
@@ -80,9 +81,24 @@ async def _try(app: App, found: Subject) -> str:
         verdict = await source.validate_filtering(found.rules)
         if not verdict.is_valid:
             raise ConfigurationError(f"its sync rules are not valid: {verdict}")
+        await _check_draft(source, connector)
     number = len(found.rules.basic_rules)
     with_rules = f", {how_many(number, 'sync rule')} valid" if number else ""
     return f"{connector.service_type} can be read{with_rules}; {_schedules(connector)}; index {connector.index_name}"
+
+
+async def _check_draft(source: BaseDataSource, connector: Connector) -> None:
+    """Raises ConfigurationError for rules that another tool edited, and that do not come into force as they are."""
+    from connectors.service.drafts import draft_problems, is_edited
+
+    problems = draft_problems(connector)
+    if is_edited(connector):
+        verdict = await source.validate_filtering(connector.draft_filter)
+        problems = [str(error) for error in verdict.errors]
+    if problems:
+        raise ConfigurationError(
+            f"its edited sync rules are not valid, so those before stay in force: {'; '.join(problems)}"
+        )
 
 
 def _schedules(connector: Connector) -> str:

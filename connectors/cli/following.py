@@ -48,7 +48,7 @@ class Sight:
     @property
     def counters(self) -> dict[str, int]:
         """Documents by outcome, so far."""
-        return dict(self.job.metadata.get("counters") or {})
+        return self.job.counters
 
     @property
     def words(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from connectors.byoc import SyncJob
+from connectors.byoc import ConnectorStatus, SyncJob
 from connectors.cli.output import console, json_option, marked, print_json, print_lines, print_table
 from connectors.cli.settings import Settings
 from connectors.cli.subjects import subject
@@ -70,10 +70,12 @@ def _state(view: ConnectorView) -> str:
     if view.orphaned:
         return "no longer in config.yml"
     if view.running is not None:
-        read = (view.running.metadata.get("counters") or {}).get("read", 0)
+        read = view.running.counters.get("read", 0)
         return f"{view.running.job_type} sync: {read:,} read"
     if connector.error:
         return f"error: {mask(connector.error)}"
+    if connector.status == ConnectorStatus.NEEDS_CONFIGURATION:
+        return "needs configuration"
     if connector.paused:
         return "paused"
     return "in order" if connector.last_synced else "never synced"
@@ -127,11 +129,12 @@ def job(settings: Settings, *, job_id: str, as_json: bool) -> None:
         "took": format_duration(found.seconds) if found.seconds is not None else "-",
         "worker": found.worker_hostname or "-",
     }
-    counters = {name.replace("_", " "): number for name, number in (found.metadata.get("counters") or {}).items()}
-    if "bytes" in counters:
-        counters["bytes"] = format_size(counters["bytes"])
-    rows = [*facts.items(), *((name, str(number)) for name, number in counters.items())]
-    rows += [("not read", mask(str(reason))) for reason in found.metadata.get("incomplete") or ()]
+    counters = {
+        name.replace("_", " "): format_size(number) if name == "bytes" else str(number)
+        for name, number in found.counters.items()
+    }
+    rows = [*facts.items(), *counters.items()]
+    rows += [("not read", mask(reason)) for reason in found.incomplete]
     print_table(("", ""), rows, empty="")
 
 

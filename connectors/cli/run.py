@@ -84,7 +84,7 @@ def _greet(settings: Settings, application: Application) -> None:
     config = application.app.config
     _logger.info("connectors %s on Python %s", __version__, platform.python_version())
     _logger.info("configuration: %s, %s", settings.path.absolute(), how_many(len(config.connectors), "connector"))
-    _logger.info("index: embedded, %s", config.embedded_path)
+    _logger.info("index: %s", config.index_place)
 
 
 def _print_summary(jobs: Sequence[SyncJob], *, as_json: bool) -> None:
@@ -93,7 +93,7 @@ def _print_summary(jobs: Sequence[SyncJob], *, as_json: bool) -> None:
 
         print_json({"jobs": [job_shape(job) for job in jobs]})
         return
-    counters = [job.metadata.get("counters") or {} for job in jobs]
+    counters = [job.counters for job in jobs]
     shown = [*_ALWAYS, *(name for name in _SOMETIMES if any(each.get(name) for each in counters))]
     rows: list[tuple[str | int, ...]] = [
         (

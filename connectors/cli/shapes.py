@@ -36,8 +36,8 @@ def job_shape(job: SyncJob) -> dict[str, Any]:
         "seconds": job.seconds,
         "worker": job.worker_hostname,
         "unchanged_source": bool(job.metadata.get("unchanged")),
-        "counters": dict(job.metadata.get("counters") or {}),
-        "incomplete": [mask(str(reason)) for reason in job.metadata.get("incomplete") or ()],
+        "counters": job.counters,
+        "incomplete": [mask(reason) for reason in job.incomplete],
         "documents": job.total_document_count,
     }
 

@@ -59,7 +59,9 @@ def _declared(app: App, declared: ConnectorConfig) -> Subject:
 
 
 def _recorded(connector: Connector) -> Subject:
-    return Subject(connector, connector.configuration, connector.active_filter)
+    from connectors.service.registry import recorded_values
+
+    return Subject(connector, recorded_values(connector), connector.active_filter)
 
 
 async def known_connector(app: App, name: str) -> Connector:

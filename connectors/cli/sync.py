@@ -120,8 +120,8 @@ def _print_job(job: SyncJob) -> None:
 def _print_outcome(job: SyncJob, letters: int) -> None:
     name = job.connector_id
     print_verdict(f"{name}: {outcome(job)}", good=job.status == JobStatus.COMPLETED)
-    for reason in job.metadata.get("incomplete") or ():
-        print_lines(f"  not everything could be read, so nothing was deleted: {mask(str(reason))}")
+    for reason in job.incomplete:
+        print_lines(f"  not everything could be read, so nothing was deleted: {mask(reason)}")
     if letters:
         print_lines(
             f"  {how_many(letters, 'document')} could not be indexed; see why with: connectors dead-letters {name}"

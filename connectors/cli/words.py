@@ -57,7 +57,7 @@ def until(moment: datetime | None, now: datetime) -> str:
 
 def outcome(job: SyncJob) -> str:
     """Returns how a job ended, or what it does, in one line."""
-    counters = job.metadata.get("counters") or {}
+    counters = job.counters
     took = f" in {format_duration(job.seconds)}" if job.seconds is not None else ""
     if job.status == JobStatus.COMPLETED:
         done = "nothing changed at the source" if job.metadata.get("unchanged") else counters_in_words(counters)

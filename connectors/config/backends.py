@@ -1,4 +1,4 @@
-"""The blocks `elasticsearch` and `opensearch`: where the server is, who we are, how much it is sent at once."""
+"""The blocks `elasticsearch` and `opensearch`: where the server is and who we are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from connectors.config.fields import ByteSize, ConfigPath, Count, IndexName, PositiveDuration
+from connectors.config.fields import ConfigPath, IndexName, PositiveDuration
 from connectors.config.section import Section
 from connectors.utils import quoted
 
@@ -67,12 +67,6 @@ class ServerConfig(Section):
     verify_certs: bool = Field(True, description="Whether the server's certificate is checked. Leave it on.")
     request_timeout: PositiveDuration = Field(60.0, description="How long one request may take.")
     compress: bool = Field(False, description="Whether bodies are sent compressed: for a slow network.")
-    max_body_bytes: ByteSize = Field(
-        20_000_000, description="Largest bulk body; smaller ones are sent while the server is slow or refuses them."
-    )
-    requests_in_flight: Count = Field(
-        4, description="Bulk requests at the same time, of all syncs; fewer while the server is overloaded."
-    )
     state_index: IndexName = Field(
         ".connectors-state", description="Index for what the other two do not hold: leases, checkpoints, dead letters."
     )

@@ -163,12 +163,20 @@ class SyncConfig(Section):
     max_dead_letters: int = Field(
         10_000, ge=0, description="A sync with more refused documents than this stops with an error."
     )
-    batch_bytes: ByteSize = Field(5_000_000, description="Size at which a batch is written.")
-    batch_documents: Count = Field(5_000, description="Number of documents at which a batch is written.")
+    batch_bytes: ByteSize = Field(
+        5_000_000,
+        description="Size of a bulk request, at most; how large they are adapts to what the destination takes. A "
+        "larger document goes alone.",
+    )
+    batch_documents: Count = Field(5_000, description="Documents of a bulk request, at most.")
     flush_interval: PositiveDuration = Field(1.0, description="How long a partial batch waits for more documents.")
-    writes_in_flight: Count = Field(2, description="Batches of one sync that are being written at the same time.")
+    writes_in_flight: Count = Field(
+        8,
+        description="Bulk requests at the same time, at most, of all syncs of the process together; how many there are "
+        "adapts to what the destination takes.",
+    )
     bytes_in_flight: ByteSize = Field(
-        64_000_000, description="Bytes that all syncs of the process together hold for writing."
+        64_000_000, description="Bytes of all these requests together, at most. A larger document goes alone."
     )
     concurrent_downloads: Count = Field(10, description="Files of one sync that are fetched at the same time.")
     download_timeout: PositiveDuration = Field(
@@ -290,10 +298,12 @@ class Config(Section):
         default_factory=ExtractionConfig, description="How text is taken out of files."
     )
     embedded: EmbeddedConfig = Field(default_factory=EmbeddedConfig, description="The embedded index.")
-    elasticsearch: Annotated[ElasticsearchConfig | None, BeforeValidator(short_form)] = Field(
-        None, description="Elasticsearch in place of the embedded index; its address alone is enough."
-    )
-    opensearch: Annotated[OpenSearchConfig | None, BeforeValidator(short_form)] = Field(
+    elasticsearch: Annotated[
+        ElasticsearchConfig | None, BeforeValidator(short_form, json_schema_input_type=ElasticsearchConfig | str | None)
+    ] = Field(None, description="Elasticsearch in place of the embedded index; its address alone is enough.")
+    opensearch: Annotated[
+        OpenSearchConfig | None, BeforeValidator(short_form, json_schema_input_type=OpenSearchConfig | str | None)
+    ] = Field(
         None,
         description="OpenSearch in place of the embedded index; its address alone is enough.",
         validate_default=True,
@@ -332,6 +342,15 @@ class Config(Section):
     def embedded_path(self) -> Path:
         """The embedded index's database file."""
         return self.embedded.path or self.service.data_dir / "connectors.db"
+
+    @property
+    def index_place(self) -> str:
+        """Where documents go, in words for people."""
+        if self.elasticsearch is not None:
+            return f"Elasticsearch, {self.elasticsearch.url}"
+        if self.opensearch is not None:
+            return f"OpenSearch, {self.opensearch.url}"
+        return f"embedded, {self.embedded_path}"
 
     def hiding(self, secrets: Iterable[str]) -> Self:
         """Returns the same configuration with these secrets added to `secrets`."""

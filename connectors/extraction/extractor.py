@@ -6,15 +6,15 @@ from typing import Final
 
 from connectors.extraction.detect import Kind, detect
 from connectors.extraction.errors import ExtractionError
-from connectors.extraction.formats.markdown import markdown_to_text
+from connectors.extraction.formats.markdown import read_markdown
 from connectors.extraction.pool import WorkerPool
-from connectors.extraction.text import clean
+from connectors.extraction.text import Extracted, clean, clean_title
 from connectors.extraction.worker import OUT_OF_MEMORY, extract_in_worker
 
 __all__ = ["TextExtractor"]
 
-_BEHAVIOUR: Final = 1
-"""Raised by hand whenever the same file gives another text than before."""
+_BEHAVIOUR: Final = 2
+"""Raised by hand whenever the same file gives another text or title than before."""
 
 _LIBRARIES: Final = ("charset-normalizer", "lxml", "openpyxl", "pypdf")
 
@@ -56,13 +56,13 @@ class TextExtractor:
             await pool.stop()
 
     def fingerprint(self) -> str:
-        """Returns a short text that changes whenever the same file may give another text than before."""
+        """Returns a short text that changes whenever the same file may give another text or title than before."""
         return ";".join([f"{_BEHAVIOUR}", f"max_text_chars={self._max_text_chars}", *map(_version, _LIBRARIES)])
 
-    async def extract(self, content: bytes, *, name: str, mime_type: str | None = None) -> str | None:
-        """Returns the text of a file, None when its format has no text for us (a picture, say).
+    async def extract(self, content: bytes, *, name: str, mime_type: str | None = None) -> Extracted | None:
+        """Returns text and title of a file, None when its format has no text for us (a picture, say).
 
-        The text holds no control characters, NULs or lone surrogates, so it always encodes to UTF-8.
+        Both hold no control characters, NULs or lone surrogates, so they always encode to UTF-8.
 
         Args:
             content: the whole file.
@@ -82,23 +82,24 @@ class TextExtractor:
             except UnicodeDecodeError:
                 pass  # in another encoding, whose guess takes too long for the event loop
             else:
-                return clean(markdown_to_text(text) if kind is Kind.MARKDOWN else text, self._max_text_chars)
+                raw = read_markdown(text) if kind is Kind.MARKDOWN else Extracted(text)
+                return Extracted(clean(raw.text, self._max_text_chars), clean_title(raw.title))
         return await self._extract_in_worker(content, kind, name or "attachment")
 
-    async def _extract_in_worker(self, content: bytes, kind: Kind, name: str) -> str | None:
+    async def _extract_in_worker(self, content: bytes, kind: Kind, name: str) -> Extracted | None:
         from pebble import ProcessExpired
 
         if self._pool is None:
             raise RuntimeError("TextExtractor is used before start() or after close()")
         try:
-            done, result = await self._pool.run(extract_in_worker, content, kind, self._max_text_chars)
+            outcome = await self._pool.run(extract_in_worker, content, kind, self._max_text_chars)
         except TimeoutError:
             raise ExtractionError(f"{name}: the text extraction took longer than {self._timeout:g} s") from None
         except ProcessExpired as error:
             raise ExtractionError(f"{name}: the text extraction {self._death(error.exitcode)}") from None
-        if not done:
-            raise ExtractionError(f"{name}: the {_noun(kind)} {result}")
-        return result
+        if isinstance(outcome, str):
+            raise ExtractionError(f"{name}: the {_noun(kind)} {outcome}")
+        return outcome
 
     def _death(self, exitcode: int) -> str:
         if exitcode == OUT_OF_MEMORY:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import codecs
 import re
+from typing import Final, NamedTuple
 
-__all__ = ["TextCollector", "TextLimitReachedError", "clean", "decode", "looks_binary", "unicode_encoding"]
+__all__ = [
+    "Extracted", "TextCollector", "TextLimitReachedError", "clean", "clean_title", "decode", "looks_binary",
+    "unicode_encoding",
+]  # fmt: skip
 
 _HEAD = 8192
 """How many bytes the tests for binary content and for UTF-16 look at."""
@@ -39,6 +43,22 @@ _ORDINARY = bytes(sorted({*range(0x20, 0x7F), *range(0x80, 0x100), *b"\a\b\t\n\v
 # surrogates, which cannot be encoded, the byte-order mark, zero-width spaces, soft hyphens, non-characters.
 _UNWANTED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\ud800-\udfff\ufeff\ufffe\uffff]")
 _BLANK_LINES = re.compile(r"\n{3,}")
+
+
+_TITLE_CHARS: Final = 300
+"""Characters that are kept of a title."""
+
+
+class Extracted(NamedTuple):
+    """What was taken out of a file.
+
+    Attributes:
+        text: everything that a reader sees.
+        title: the one that the file itself bears, in one line; None where it bears none.
+    """
+
+    text: str
+    title: str | None = None
 
 
 class TextLimitReachedError(Exception):
@@ -85,6 +105,14 @@ def clean(text: str, limit: int) -> str:
         text = _UNWANTED.sub("", text)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip("\n")[:limit].rstrip()
+
+
+def clean_title(title: str | None) -> str | None:
+    """Returns a title in one clean line of at most 300 characters; None where that has no letter and no digit."""
+    if not title:
+        return None
+    line = " ".join(clean(title[: 8 * _TITLE_CHARS], 8 * _TITLE_CHARS).split())[:_TITLE_CHARS].rstrip()
+    return line if any(map(str.isalnum, line)) else None
 
 
 def unicode_encoding(content: bytes) -> str | None:

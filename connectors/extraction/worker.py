@@ -15,15 +15,17 @@ import threading
 import warnings
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
+from typing import TypeAlias
 
 from connectors.extraction.detect import Kind
 from connectors.extraction.errors import UnreadableFileError
-from connectors.extraction.text import clean, decode
+from connectors.extraction.text import Extracted, clean, clean_title, decode
 
-__all__ = ["OUT_OF_MEMORY", "Outcome", "extract_in_worker", "prepare_worker", "to_text"]
+__all__ = ["OUT_OF_MEMORY", "Outcome", "extract_in_worker", "prepare_worker", "read_file"]
 
-Outcome = tuple[bool, str | None]
-"""(True, text or None) or (False, reason). Plain values, since an exception of a library may not survive pickling."""
+Outcome: TypeAlias = Extracted | str | None
+"""What was taken out, None where there is no text, or the reason why it cannot be had.
+Plain values, since an exception of a library may not survive pickling."""
 
 OUT_OF_MEMORY = 77
 """Exit status of a worker that met its memory limit."""
@@ -71,59 +73,59 @@ def _watch(sentinel: int) -> None:
 
 
 def extract_in_worker(content: bytes, kind: Kind, limit: int) -> Outcome:
-    """Returns the text of one file, or why there is none. Ends the process when memory runs out."""
+    """Returns what one file says, or why that cannot be had. Ends the process when memory runs out."""
     try:
-        return True, to_text(content, kind, limit)
+        return read_file(content, kind, limit)
     except UnreadableFileError as error:
-        return False, str(error)
+        return str(error)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)  # a process that could not allocate is in no state for the next file
     except ImportError as error:
-        return False, f"cannot be read: {error}; is everything installed? pip install 'connectors[extraction]'"
+        return f"cannot be read: {error}; is everything installed? pip install 'connectors[extraction]'"
     except RecursionError:
-        return False, "is nested too deeply"
+        return "is nested too deeply"
     except Exception as error:  # noqa: BLE001 - parsers of hostile files raise whatever they like; all of it means this
-        return False, f"is broken: {' '.join(str(error).split())[:300] or type(error).__name__}"
+        return f"is broken: {' '.join(str(error).split())[:300] or type(error).__name__}"
 
 
-def to_text(content: bytes, kind: Kind, limit: int) -> str | None:
-    """Returns the cleaned text of a file, of at most `limit` characters; None when it turns out to hold no text.
+def read_file(content: bytes, kind: Kind, limit: int) -> Extracted | None:
+    """Returns the cleaned text of a file, of at most `limit` characters, and its title; None when it has no text.
 
     Raises:
         UnreadableFileError: why it cannot be read, to be put behind "the file".
         Exception: whatever a parser raises for a file that is broken in its own way.
     """
-    text = _raw_text(content, kind, limit * 2)
-    return text if text is None else clean(text, limit)
+    raw = _read_raw(content, kind, limit * 2)
+    return raw if raw is None else Extracted(clean(raw.text, limit), clean_title(raw.title))
 
 
-def _raw_text(content: bytes, kind: Kind, limit: int) -> str | None:
+def _read_raw(content: bytes, kind: Kind, limit: int) -> Extracted | None:
     match kind:
         case Kind.TEXT:
-            return decode(content)
+            return Extracted(decode(content))
         case Kind.MARKDOWN:
-            from connectors.extraction.formats.markdown import markdown_to_text
+            from connectors.extraction.formats.markdown import read_markdown
 
-            return markdown_to_text(decode(content))
+            return read_markdown(decode(content))
         case Kind.HTML:
-            from connectors.extraction.formats.html import html_to_text
+            from connectors.extraction.formats.html import read_html
 
-            return html_to_text(content, limit)
+            return read_html(content, limit)
         case Kind.CSV:
             from connectors.extraction.formats.data import csv_to_text
 
-            return csv_to_text(decode(content), limit)
+            return Extracted(csv_to_text(decode(content), limit))
         case Kind.JSON:
             from connectors.extraction.formats.data import json_to_text
 
-            return json_to_text(decode(content), limit)
+            return Extracted(json_to_text(decode(content), limit))
         case Kind.PDF:
-            from connectors.extraction.formats.pdf import pdf_to_text
+            from connectors.extraction.formats.pdf import read_pdf
 
-            return pdf_to_text(content, limit)
+            return read_pdf(content, limit)
         case Kind.ZIP:
-            from connectors.extraction.formats.office import office_to_text
+            from connectors.extraction.formats.office import read_office
 
-            return office_to_text(content, limit)
+            return read_office(content, limit)
         case Kind.ENCRYPTED:
             raise UnreadableFileError("is encrypted: it cannot be read without its password")

@@ -14,6 +14,7 @@ from connectors.config import Config, ConfigError, ConfigFile
 from connectors.errors import ConnectorsError, describe
 from connectors.logger import mask, register_secrets
 from connectors.runtime import Runtime
+from connectors.service.adoption import Adoption
 from connectors.service.metrics import LoopMonitor, Metrics
 from connectors.service.operations import Operations
 from connectors.service.registry import Registry, is_orphaned
@@ -39,10 +40,13 @@ _SOON: Final = 25.0
 _LATE: Final = 30.0
 #: Seconds after which `finish` looks again, at most.
 _LOOK: Final = 0.5
+#: Seconds after a job was claimed because another one had ended, until that is done again.
+_BREATH: Final = 0.1
 #: What is built once, at the start.
 _FIXED: Final = (
-    "web", "embedded", "logging", "extraction.enabled", "extraction.workers", "extraction.timeout", "extraction.memory",
-    "extraction.max_text_chars", "service.data_dir", "service.worker_name", "sync.bytes_in_flight",
+    "web", "embedded", "elasticsearch", "opensearch", "logging", "extraction.enabled", "extraction.workers",
+    "extraction.timeout", "extraction.memory", "extraction.max_text_chars", "service.data_dir", "service.worker_name",
+    "sync.bytes_in_flight", "sync.batch_bytes", "sync.writes_in_flight",
 )  # fmt: skip
 
 
@@ -77,6 +81,7 @@ class Daemon:
         self._metrics = metrics
         self._runtime = runtime
         self._on_config = on_config
+        self._adoption = Adoption(store, registry.catalog, runtime, config)
         self._scheduler = Scheduler(store, runtime)
         self._purged_at = float("-inf")
         self._worked_at: float | None = None
@@ -104,9 +109,13 @@ class Daemon:
     async def _run_loops(self, stop: asyncio.Event, serve: Callable[[], Awaitable[None]] | None) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [
+                group.create_task(self._repeat("jobs", self._claim_next, lambda: _BREATH)),
                 group.create_task(self._repeat("work", self._work, lambda: self._config.service.poll_interval)),
                 group.create_task(
                     self._repeat("configuration", self._watch, lambda: self._config.service.poll_interval)
+                ),
+                group.create_task(
+                    self._repeat("records", self._adoption.try_sources, lambda: self._config.service.poll_interval)
                 ),
                 group.create_task(self._repeat("housekeeping", self._keep_house, lambda: _HOUSEKEEPING)),
                 group.create_task(LoopMonitor(self._metrics).run()),
@@ -185,9 +194,15 @@ class Daemon:
             await self._runtime.sleep(min(max(usual, _MAX_PAUSE), usual * 2 ** min(failures, 10)))
 
     async def _work(self) -> None:
-        await self._scheduler.tick()
+        await self._scheduler.tick(await self._adoption.tick(await self._store.connectors()))
         await self._worker.tick()
         self._worked_at = self._runtime.monotonic()
+
+    async def _claim_next(self) -> None:
+        """Claims the next job when one has ended, so that those that wait do not wait for the next look as well."""
+        await self._worker.freed.wait()
+        self._worker.freed.clear()
+        await self._worker.tick()
 
     async def _watch(self) -> None:
         """Takes up an edit of the configuration; a broken one is told, and the last good one stays in force."""
@@ -206,6 +221,7 @@ class Daemon:
             self._config = found
             self._on_config(found)
             self._worker.configure(found)
+            self._adoption.configure(found)
             self._applied = False
         if not self._applied:  # also what a failing store kept from the records before
             await self._registry.apply(self._config)
@@ -255,8 +271,7 @@ def waits_for_a_person(job: SyncJob, now: float) -> bool:
     Args:
         now: seconds since the Unix epoch.
     """
-    resume_at = float(job.metadata.get("resume_at") or 0.0)
-    return job.status == JobStatus.SUSPENDED and resume_at > now + _SOON
+    return job.status == JobStatus.SUSPENDED and job.number("resume_at") > now + _SOON
 
 
 async def _forever(serve: Callable[[], Awaitable[None]]) -> None:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 from connectors.backends.ports import Destination, IndexInfo, IndexSpec, Lease, Store
-from connectors.byoc import Connector, Filter, JobStatus, SyncJob, TriggerMethod
+from connectors.backends.records import connector_snapshot
+from connectors.byoc import Connector, Filter, JobStatus, JobType, SyncJob, TriggerMethod
 from connectors.config import ServiceConfig, SyncConfig
-from connectors.errors import ConflictError, InvalidFilteringError, LeaseLostError, SyncCanceledError, SyncError
+from connectors.errors import (
+    ConfigurationError,
+    ConflictError,
+    InvalidFilteringError,
+    LeaseLostError,
+    SyncCanceledError,
+    SyncError,
+)
 from connectors.filtering.validation import FilterValidationState
 from connectors.logger import ConnectorLogger
 from connectors.runtime import Runtime
+from connectors.service.drafts import DeclaredRules, draft_to_settle, rules_in_force, settle_draft
 from connectors.service.lease import LeaseKeeper
 from connectors.service.live import CleanRun, LiveSource
 from connectors.service.outcome import Outcome
@@ -52,7 +63,10 @@ class Services:
 
     def folder(self, connector_id: str) -> Path:
         """Returns where the ledger of a connector lives."""
-        return self.data_dir / "ledgers" / connector_id
+        # An id that another tool made up may be no name of a folder, or lead out of ours.
+        is_name = re.fullmatch(r"[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,99}", connector_id, re.ASCII)
+        name = connector_id if is_name else f".{sha256(connector_id.encode(errors='surrogatepass')).hexdigest()}"
+        return self.data_dir / "ledgers" / name
 
 
 async def give_back(services: Services, lease: Lease, *, written: bool) -> None:
@@ -70,7 +84,7 @@ class JobRun:
 
     Args:
         connector: its record as it is now.
-        filtering: the sync rules of `config.yml`, secrets included; None: those of the record count.
+        rules: the sync rules of `config.yml`; None: there is only the record.
         source: gives the source object.
         stop: set when the worker shuts down: the job suspends.
     """
@@ -83,7 +97,7 @@ class JobRun:
         lease: Lease,
         *,
         source: Callable[[], Awaitable[LiveSource]],
-        filtering: Filter | None,
+        rules: DeclaredRules | None,
         max_delete_ratio: float,
         stop: asyncio.Event,
     ) -> None:
@@ -93,7 +107,7 @@ class JobRun:
         self._resumed = job.started_at is not None
         self._lease = lease
         self._source = source
-        self._declared_filtering = filtering
+        self._declared_rules = rules
         self._filtering = Filter()
         self._max_delete_ratio = max_delete_ratio
         self._stop = stop
@@ -219,8 +233,8 @@ class JobRun:
         if not await self._begin():
             return None
         live = self._live = await self._source()
-        declared = self._declared_filtering
-        self._filtering = self._connector.active_filter if declared is None else declared
+        self._check_possible(live.source)
+        self._filtering = await self._rules(live.source)
         fingerprint = configuration_fingerprint(self._connector)
         if await self._unchanged(live, fingerprint):
             return None
@@ -264,13 +278,15 @@ class JobRun:
         """Puts the job in progress, unless it ended in the meantime; raises SyncCanceledError when it is to end."""
         services, now = self._services, self._services.runtime.now()
         lease = self._keeper.lease()
-        changes: Mapping[str, Any] = {
+        changes: dict[str, Any] = {
             "status": JobStatus.IN_PROGRESS,
             "started_at": self._job.started_at or now,
             "last_seen": now,
             "error": None,
             "worker_hostname": services.worker,
         }
+        if "index_name" not in self._job.connector:  # somebody else wrote no more of it than its id
+            changes["connector"] = {**connector_snapshot(self._connector), **self._job.connector}
         startable = (JobStatus.PENDING, JobStatus.SUSPENDED, JobStatus.IN_PROGRESS)
         try:
             # Not by the lease alone: whoever cancels a job that waits does not hold it.
@@ -287,6 +303,24 @@ class JobRun:
         )
         return True
 
+    def _check_possible(self, source: BaseDataSource) -> None:
+        """Raises ConfigurationError for a job that somebody else wrote and that cannot run."""
+        if self._job.job_type != JobType.INCREMENTAL:
+            return
+        if not source.incremental_sync_enabled:
+            raise ConfigurationError(f'the source "{source.service_type}" has no incremental sync: run a full one')
+        if self._connector.last_synced is None:
+            raise ConfigurationError("it was never synced: an incremental sync needs a full one before it")
+
+    async def _rules(self, source: BaseDataSource) -> Filter:
+        """Returns the rules in force, after a look at those that somebody edited."""
+        draft = draft_to_settle(self._connector, self._declared_rules)
+        if draft is not None:
+            await source.validate_config()  # its validators rely on it
+            result = await source.validate_filtering(draft)
+            self._connector = await settle_draft(self._services.store, self._connector, result)
+        return rules_in_force(self._connector, self._declared_rules)
+
     def _present_conditions(self, fingerprint: str, index: IndexInfo | None) -> tuple[Any, ...]:
         """Returns all that decides what becomes of a source that has not changed."""
         extractor, connector = self._services.extractor, self._connector
@@ -301,7 +335,7 @@ class JobRun:
         if clean.epoch != self._lease.epoch - 1:  # there was another claim, which did not run to such an end
             return False
         # An index that was emptied or whose mapping changed needs a sync, whatever the source says.
-        index = await self._services.destination.info(self._connector.index_name)
+        index = await self._services.destination.info(self._connector.index_name, self._connector.pipeline)
         self._conditions = self._present_conditions(fingerprint, index)
         return self._conditions == clean.conditions and not await live.source.changed()
 

@@ -13,7 +13,7 @@ from connectors.config import Config, ConnectorConfig
 from connectors.errors import describe
 from connectors.logger import mask
 from connectors.runtime import Runtime
-from connectors.service.registry import SourceCatalog
+from connectors.service.registry import SourceCatalog, recorded_values
 from connectors.source import BaseDataSource
 
 __all__ = ["CleanRun", "LiveSource", "LiveSources"]
@@ -73,7 +73,7 @@ class LiveSources:
         """
         # Importing a source's library blocks for a while.
         source_class = await self._runtime.in_thread(self._catalog.get, connector.service_type)
-        values = declared.configuration if declared is not None else connector.configuration
+        values = declared.configuration if declared is not None else recorded_values(connector)
         max_file_size = config.extraction.max_file_size
         made_of = (source_class, values, connector.features, config.base_dir, max_file_size)
         live = self._live.get(connector.id)

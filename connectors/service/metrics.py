@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
 from connectors import __version__
@@ -22,6 +22,8 @@ from connectors.byoc import CONTENT_JOB_TYPES, JobStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
+
+    from connectors.sync.limits import PaceReading
 
 __all__ = ["LoopMonitor", "Metrics"]
 
@@ -40,6 +42,7 @@ class Metrics:
         self._wall = wall
         self._last_success: dict[str, float] = {}
         self._longest_delay = 0.0
+        self._pace: Callable[[], PaceReading] | None = None
         registry = self._registry = CollectorRegistry()
         self._documents = Counter(
             "connectors_documents", "Documents by outcome.", ["connector", "outcome"], registry=registry
@@ -120,6 +123,10 @@ class Metrics:
         """Sets the number of documents that are kept as dead letters."""
         self._dead_letters.labels(connector).set(number)
 
+    def pace(self, reading: Callable[[], PaceReading]) -> None:
+        """Sets where the pace of writing is read, at each scrape and perhaps in a thread."""
+        self._pace = reading
+
     def loop_delay(self, seconds: float) -> None:
         """Takes one measurement of how late the event loop was."""
         self._delays.observe(seconds)
@@ -135,8 +142,10 @@ class Metrics:
 
     # What Prometheus reads
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yields what depends on the time of the scrape; the registry calls this."""
+    def collect(self) -> Iterator[Metric]:
+        """Yields what is read or computed at the time of the scrape; the registry calls this."""
+        if self._pace is not None:
+            yield from _pace_metrics(self._pace())
         last = GaugeMetricFamily(
             "connectors_last_success_timestamp_seconds", "When the last content sync completed.", labels=["connector"]
         )
@@ -158,6 +167,18 @@ class Metrics:
         """
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
+
+
+def _pace_metrics(now: PaceReading) -> Iterator[Metric]:
+    yield GaugeMetricFamily("connectors_write_body_limit_bytes", "How large a bulk request may be now.", now.body)
+    yield GaugeMetricFamily("connectors_write_requests_limit", "How many may be in flight now.", now.requests)
+    yield GaugeMetricFamily("connectors_write_requests_in_flight", "How many are in flight.", now.in_flight)
+    yield CounterMetricFamily(
+        "connectors_write_refused_requests", "Bulk requests that were not taken as they were.", now.refused
+    )
+    yield CounterMetricFamily(
+        "connectors_write_throttled_seconds", "Time in which a batch was ready and had to wait.", now.throttled
+    )
 
 
 class LoopMonitor:

@@ -97,7 +97,7 @@ class Operations:
             next_syncs=self.next_syncs(connector),
             running=running,
             last_job=last,
-            documents=await self.destination.count(connector.index_name, connector.id),
+            documents=await self.destination.count(connector.index_name, connector.id) if connector.index_name else 0,
             dead_letters=await self.store.count_dead_letters(connector.id),
         )
 
@@ -108,10 +108,10 @@ class Operations:
         found: dict[str, datetime] = {}
         now = self._runtime.now()
         for job_type in CONTENT_JOB_TYPES:
-            interval = connector.interval(job_type)
-            if interval is None:
-                continue
             try:
+                interval = connector.interval(job_type)
+                if interval is None:
+                    continue
                 schedule = parse_schedule(interval, str(connector.scheduling.get("timezone") or "UTC"))
             except ConfigurationError:
                 continue  # the scheduler puts it into the record, where it is seen
@@ -187,7 +187,7 @@ class Operations:
             ConflictError: it has ended.
         """
         now = self._runtime.now()
-        changes = {"status": JobStatus.CANCELED, "cancelation_requested_at": now, "canceled_at": now, "error": None}
+        changes = {"cancelation_requested_at": now, **_canceled(now)}
         try:
             job = await self.store.update_job(job_id, changes, statuses=_WAITING)
         except ConflictError:
@@ -229,7 +229,7 @@ class Operations:
         connector = await self.connector(connector_id)
         async with self._alone(connector_id) as lease:
             await self.store.commit(lease, job_id="", connector=_NEVER_SYNCED, state=_EMPTY)
-            number = await self.destination.purge(connector.index_name, connector_id)
+            number = await self.destination.purge(connector.index_name, connector_id) if connector.index_name else 0
             await self.store.remove_dead_letters(connector_id)
             if is_orphaned(connector):
                 await self.store.remove_connector(connector_id)
@@ -250,8 +250,7 @@ class Operations:
             now = self._runtime.now()
             for job in jobs:  # also one that seems to run: its worker died
                 with suppress(ConflictError):  # somebody else cancelled it
-                    changes = {"status": JobStatus.CANCELED, "canceled_at": now, "error": None}
-                    await self.store.update_job(job.id, changes, statuses=UNFINISHED_JOB_STATUSES)
+                    await self.store.update_job(job.id, _canceled(now), statuses=UNFINISHED_JOB_STATUSES)
             yield lease
         finally:
             keeping.cancel()
@@ -266,6 +265,16 @@ class Operations:
                 lease = await self.store.renew(lease, ttl=_LEASE, now=self._runtime.time())
 
 
+def _canceled(now: datetime) -> dict[str, Any]:
+    return {
+        "status": JobStatus.CANCELED,
+        "canceled_at": now,
+        "completed_at": now,
+        "last_seen": now,
+        "error": None,
+    }
+
+
 def _check_possible(connector: Connector, job_type: JobType) -> None:
     """Raises ConfigurationError for a job that could never run."""
     if not connector.service_type or not connector.index_name:
@@ -274,7 +283,7 @@ def _check_possible(connector: Connector, job_type: JobType) -> None:
         raise ConfigurationError(f"{connector.id} is no longer in config.yml; write it there again to sync it")
     if job_type is not JobType.INCREMENTAL:
         return
-    if not (connector.features.get("incremental_sync") or {}).get("enabled"):
+    if not connector.has_feature("incremental_sync"):
         raise ConfigurationError(
             f'{connector.id} cannot be synced incrementally: its source "{connector.service_type}" has no incremental '
             "sync; run a full one"

@@ -15,10 +15,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from connectors.backends.ports import Destination, Lease, Store
-from connectors.byoc import Connector, ConnectorStatus, JobStatus, JobType, SyncJob, TriggerMethod
+from connectors.byoc import (
+    CONTENT_JOB_TYPES,
+    Connector,
+    ConnectorStatus,
+    JobStatus,
+    JobType,
+    SyncJob,
+    TriggerMethod,
+)
 from connectors.errors import (
     ConfigurationError,
     ConnectorsError,
@@ -35,7 +44,7 @@ from connectors.sync.context import SyncResult
 from connectors.sync.patience import patiently
 from connectors.utils import format_duration, truncate
 
-__all__ = ["Outcome"]
+__all__ = ["Outcome", "reported"]
 
 _RETRIES: Final = 5
 _FIRST_PAUSE: Final = 5.0
@@ -84,6 +93,7 @@ class Outcome:
         connector: dict[str, Any] = {
             "status": ConnectorStatus.CONNECTED,
             "error": None,
+            "last_seen": now,
             "last_synced": now,
             "last_sync_status": JobStatus.COMPLETED,
             "last_sync_error": None,
@@ -127,7 +137,7 @@ class Outcome:
         message = truncate(mask(describe(error)), _LONGEST_ERROR)
         stored = await self._stored()
         if isinstance(error, SyncCanceledError):
-            await self._end(JobStatus.CANCELED, None)
+            await self._end(stored, JobStatus.CANCELED, None)
             self._logger.info("sync cancelled")
         elif self._waits_for_a_person(error, stored):
             pause = _SUSPEND_PAUSES[min(self._tries(stored), len(_SUSPEND_PAUSES) - 1)]
@@ -138,7 +148,7 @@ class Outcome:
             await self._suspend(stored, message, pause=pause)
             self._logger.warning("%s (tried again in %s)", message, format_duration(pause))
         else:
-            await self._end(JobStatus.ERROR, message)
+            await self._end(stored, JobStatus.ERROR, message)
             # With the place, where it is a defect of the source or of ours.
             self._logger.error(
                 "sync failed: %s", message, exc_info=None if isinstance(error, ConnectorsError) else error
@@ -151,14 +161,14 @@ class Outcome:
 
     def _tries(self, stored: SyncJob) -> int:
         """How often the job was suspended by an error without getting further than ever before."""
-        furthest = int(self._job.metadata.get("furthest") or 0)
-        return 0 if _read(stored) > furthest else int(self._job.metadata.get("attempts") or 0)
+        furthest = self._job.number("furthest")
+        return 0 if _read(stored) > furthest else int(self._job.number("attempts"))
 
     async def _suspend(self, stored: SyncJob, message: str | None, *, pause: float) -> None:
         if stored.status == JobStatus.CANCELING:  # else the wish would be lost
-            await self._end(JobStatus.CANCELED, None)
+            await self._end(stored, JobStatus.CANCELED, None)
             return
-        furthest = max(int(stored.metadata.get("furthest") or 0), _read(stored))
+        furthest = max(int(stored.number("furthest")), _read(stored))
         metadata = {
             **stored.metadata,
             "attempts": self._tries(stored) + (message is not None),
@@ -171,14 +181,17 @@ class Outcome:
         job = {"status": JobStatus.SUSPENDED, "error": message, "last_seen": self._runtime.now(), "metadata": metadata}
         await self._commit(job, connector)
 
-    async def _end(self, status: JobStatus, message: str | None) -> None:
+    async def _end(self, stored: SyncJob, status: JobStatus, message: str | None) -> None:
         """The job is over, and not completed; the next one starts afresh."""
         now = self._runtime.now()
-        ended = "canceled_at" if status is JobStatus.CANCELED else "completed_at"
-        connector: dict[str, Any] = {"last_sync_status": status, "last_sync_error": message}
+        job: dict[str, Any] = {"status": status, "completed_at": now, "last_seen": now, "error": message}
+        if status is JobStatus.CANCELED:
+            job["canceled_at"] = now
+        with suppress(ConnectorsError):  # it may be what the sync failed of
+            job["total_document_count"] = await self._destination.count(self._connector.index_name, self._connector.id)
+        connector: dict[str, Any] = reported(stored.with_(status=status, error=message)) | {"last_seen": now}
         if message is not None:
             connector |= {"status": ConnectorStatus.ERROR, "error": message}
-        job = {"status": status, ended: now, "last_seen": now, "error": message}
         await self._commit(job, connector, {"progress": None})
 
     def _report(self, result: SyncResult) -> None:
@@ -224,4 +237,18 @@ class Outcome:
 
 def _read(job: SyncJob) -> int:
     """Documents that the job had read when its record was written."""
-    return int((job.metadata.get("counters") or {}).get("read") or 0)
+    return job.counters.get("read", 0)
+
+
+def reported(job: SyncJob) -> dict[str, Any]:
+    """Returns what a connector's record says of its last job, which has just ended."""
+    if job.job_type == JobType.ACCESS_CONTROL:
+        return {"last_access_control_sync_status": job.status, "last_access_control_sync_error": job.error}
+    if job.job_type not in CONTENT_JOB_TYPES:
+        return {}
+    return {
+        "last_sync_status": job.status,
+        "last_sync_error": job.error,
+        "last_indexed_document_count": job.indexed_document_count,
+        "last_deleted_document_count": job.deleted_document_count,
+    }

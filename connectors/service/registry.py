@@ -18,13 +18,25 @@ from xxhash import xxh3_64_hexdigest
 from connectors.backends.ports import Store
 from connectors.backends.records import apply_changes
 from connectors.byoc import Connector, ConnectorStatus, Filter
-from connectors.config import Config, ConnectorConfig
+from connectors.config import Config, ConnectorConfig, looks_secret
 from connectors.errors import ConfigurationError, ConflictError, NotFoundError, describe
 from connectors.logger import ConnectorLogger, register_secrets
+from connectors.service.drafts import HIDDEN, DeclaredRules, recorded_filtering
 from connectors.source import BaseDataSource, DataSourceConfiguration, FrameworkConfig, with_defaults
 from connectors.utils import nearest
 
-__all__ = ["OWNER", "Registry", "SourceCatalog", "declared_filter", "declared_record", "is_declared", "is_orphaned"]
+__all__ = [
+    "OWNER",
+    "Registry",
+    "SourceCatalog",
+    "configuration_fingerprint",
+    "declared_filter",
+    "declared_record",
+    "declared_rules",
+    "is_declared",
+    "is_orphaned",
+    "recorded_values",
+]
 
 _logger = logging.getLogger("connectors.registry")
 
@@ -132,7 +144,7 @@ def declared_record(
         ConfigurationError: the source declares, or the file holds, what no record can keep.
     """
     configuration = DataSourceConfiguration.merge(source_class.get_default_configuration(), declared.configuration)
-    hidden = sorted(filter(None, secrets), key=len, reverse=True)  # one that begins like a shorter one is hidden whole
+    hidden = _longest_first(secrets)
     fields: dict[str, Any] = {}
     for item in configuration.get_fields():
         record = item.to_record()
@@ -176,11 +188,36 @@ def declared_filter(declared: ConnectorConfig) -> Filter:
     return Filter.of(rules, declared.filtering.advanced)
 
 
+def declared_rules(declared: ConnectorConfig, secrets: Iterable[str]) -> DeclaredRules:
+    """Returns the sync rules of the file, with their secrets and as a record has them."""
+    rules = declared_filter(declared)
+    return DeclaredRules(rules, Filter(_without_secrets(dict(rules), _longest_first(secrets))))
+
+
+def recorded_values(connector: Connector) -> dict[str, Any]:
+    """Returns the settings of a source as a record has them, also one that another tool wrote: field → its record with
+    what matters of it, or the bare value."""
+    found: dict[str, Any] = {}
+    for name, item in connector.configuration.items():
+        secret = looks_secret(name)
+        if isinstance(item, Mapping):
+            known = {"label": name, "type": str(item.get("type") or "str"), "required": False}
+            found[name] = {**known, "value": item.get("value"), "sensitive": secret or bool(item.get("sensitive"))}
+        else:
+            found[name] = {"value": item, "sensitive": True} if secret and isinstance(item, str) else item
+    return found
+
+
+def _longest_first(secrets: Iterable[str]) -> list[str]:
+    """One that begins like a shorter one is hidden whole."""
+    return sorted(filter(None, secrets), key=len, reverse=True)
+
+
 def _without_secrets(value: Any, secrets: Sequence[str]) -> Any:
     """Returns a value of the file with `***` in place of each secret, wherever it stands in it."""
     if isinstance(value, str):
         for secret in secrets:
-            value = value.replace(secret, "***")
+            value = value.replace(secret, HIDDEN)
         return value
     if isinstance(value, Mapping):
         return {key: _without_secrets(item, secrets) for key, item in value.items()}
@@ -206,7 +243,8 @@ def configuration_fingerprint(connector: Connector) -> str:
         name: record.get("value") if isinstance(record, Mapping) else record
         for name, record in connector.configuration.items()
     }
-    parts = [connector.service_type, values, connector.active_filter]
+    active = connector.active_filter
+    parts = [connector.service_type, values, Filter.of(active.basic_rules, active.advanced_or_none())]
     return xxh3_64_hexdigest(orjson.dumps(parts, default=str, option=orjson.OPT_SORT_KEYS))
 
 
@@ -215,7 +253,7 @@ class Registry:
 
     def __init__(self, store: Store, catalog: SourceCatalog) -> None:
         self._store = store
-        self._catalog = catalog
+        self.catalog = catalog
 
     async def apply(self, config: Config) -> None:
         """Brings the records in line with the file; cheap when they are."""
@@ -245,17 +283,21 @@ class Registry:
             await self._store.update_connector(connector.id, {OWNER: _REMOVED, _DIGEST: None})
 
     async def _declare(self, declared: ConnectorConfig, record: Connector | None, secrets: Iterable[str]) -> None:
-        owned = declared_record(declared, self._catalog.get(declared.service_type), secrets)
+        owned = declared_record(declared, self.catalog.get(declared.service_type), secrets)
         mark = {OWNER: _FILE, _DIGEST: _digest(owned)}
+        owned["filtering"] = recorded_filtering(
+            owned["filtering"][0]["draft"],
+            record if record is not None and OWNER in record.extra else None,
+            edited=record is None or record.extra.get(_DIGEST) != mark[_DIGEST],
+        )
         paused = {"paused": declared.paused, "declared_paused": declared.paused}
         if record is None:
             new = {**owned, **mark, **paused, "status": ConnectorStatus.CONFIGURED}
             try:
                 await self._store.put_connector(Connector.from_record(declared.id, new))
             except ConflictError:  # another worker was faster
-                record = await self._store.connector(declared.id)
-            else:
-                return
+                await self._declare(declared, await self._store.connector(declared.id), secrets)
+            return
         current = record.to_record()
         changes = {key: value for key, value in owned.items() if _digest(current.get(key)) != _digest(value)}
         if changes and is_declared(record) and current.get(_DIGEST) == mark[_DIGEST]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -50,14 +51,15 @@ class Scheduler:
         self._told: dict[str, str] = {}
         self._recovered = False
 
-    async def tick(self) -> None:
-        """Creates a job for each schedule that is due; missed ones coalesce into one."""
+    async def tick(self, connectors: Sequence[Connector] | None = None) -> None:
+        """Creates a job for each schedule that is due; missed ones coalesce into one.
+
+        Args:
+            connectors: the records as they are, of those that are to be scheduled; None: of all, which are read.
+        """
         found: list[_Due] = []
-        connectors = [
-            connector
-            for connector in await self._store.connectors()
-            if connector.service_type and connector.index_name and not connector.paused and not is_orphaned(connector)
-        ]
+        records = await self._store.connectors() if connectors is None else connectors
+        connectors = [connector for connector in records if _can_run(connector)]
         if not self._recovered:
             await self._recover(connectors)
             self._recovered = True
@@ -68,7 +70,12 @@ class Scheduler:
                     found += self._look(connector, kind)
                 except ConfigurationError as error:
                     problems.append(str(error))
-                except (AttributeError, TypeError, ValueError) as error:  # what another tool wrote may be anything
+                except (
+                    AttributeError,
+                    TypeError,
+                    ValueError,
+                    OverflowError,
+                ) as error:  # another tool may write anything
                     problems.append(f"its schedule cannot be read ({describe(error)}); mend its record")
             await self._report(connector, "; ".join(dict.fromkeys(problems)))
         if not found:
@@ -109,11 +116,11 @@ class Scheduler:
             return  # another worker was faster, or the kind before this one: the next look decides
         await self._store.create_job(connector, item.job_type, TriggerMethod.SCHEDULED, now=self._runtime.now())
 
-    async def _recover(self, connectors: list[Connector]) -> None:
+    async def _recover(self, connectors: Sequence[Connector]) -> None:
         """Creates the jobs that a process which was killed between noting a tick and creating its job did not."""
         for connector in connectors:
             for kind in CONTENT_JOB_TYPES:
-                tick = connector.last_scheduled(kind)
+                tick = connector.last_scheduled(kind) if _is_scheduled(connector, kind) else None
                 if tick is None or (connector.last_synced is not None and connector.last_synced >= tick):
                     continue
                 jobs = await self._store.jobs(connector_id=connector.id, limit=_NEWEST)
@@ -134,3 +141,16 @@ class Scheduler:
         elif told and not problem and connector.error == told:
             status = ConnectorStatus.CONNECTED if connector.last_synced else ConnectorStatus.CONFIGURED
             await self._store.update_connector(connector.id, {"error": None, "status": status})
+
+
+def _is_scheduled(connector: Connector, kind: JobType) -> bool:
+    try:
+        return connector.interval(kind) is not None
+    except ConfigurationError:  # told of by the look that follows
+        return False
+
+
+def _can_run(connector: Connector) -> bool:
+    """Whether a scheduled sync could run at all; one that another tool has only begun waits for the rest of it."""
+    ready = connector.service_type and connector.index_name and connector.status != ConnectorStatus.NEEDS_CONFIGURATION
+    return bool(ready) and not connector.paused and not is_orphaned(connector)

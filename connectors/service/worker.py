@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -21,12 +22,13 @@ from connectors.byoc import (
     TriggerMethod,
 )
 from connectors.config import Config, ConnectorConfig
-from connectors.errors import ConflictError, NotFoundError
+from connectors.errors import ConflictError, ConnectorsError, NotFoundError
 from connectors.service.job_run import JobRun, Services, give_back
 from connectors.service.lease import acquire
 from connectors.service.live import LiveSources
 from connectors.service.metrics import Metrics
-from connectors.service.registry import SourceCatalog, declared_filter, is_orphaned
+from connectors.service.outcome import reported
+from connectors.service.registry import OWNER, SourceCatalog, declared_rules, is_orphaned
 
 __all__ = ["Worker"]
 
@@ -42,15 +44,19 @@ class Worker:
 
     Attributes:
         running: connector id → the task that runs its job.
+        freed: set whenever one of these has ended, so that another job can be claimed.
     """
 
     def __init__(self, services: Services, catalog: SourceCatalog, config: Config, metrics: Metrics) -> None:
         self._services = services
+        self._catalog = catalog
         self._config = config
         self._metrics = metrics
         self._sources = LiveSources(catalog, services.runtime)
         self._stop = asyncio.Event()
+        self._claiming = asyncio.Lock()
         self.running: dict[str, asyncio.Task[None]] = {}
+        self.freed = asyncio.Event()
 
     def configure(self, config: Config) -> None:
         """Takes a new configuration; running jobs keep the one they started with."""
@@ -65,6 +71,10 @@ class Worker:
         Args:
             connectors: ids of those whose jobs are run; None: of all.
         """
+        async with self._claiming:
+            await self._claim(connectors)
+
+    async def _claim(self, connectors: Collection[str] | None) -> None:
         capacity = self._config.service.max_concurrent_syncs
         if self._stop.is_set() or len(self.running) >= capacity:
             return
@@ -88,8 +98,13 @@ class Worker:
         for job in due:
             if len(self.running) >= capacity:
                 return
-            if job.connector_id not in self.running:
-                await self._look(job, records.get(job.connector_id))
+            connector = records.get(job.connector_id)
+            # A record of another service is its own business, as long as nobody asks us.
+            if job.connector_id not in self.running and (connectors is not None or self._serves(connector)):
+                await self._look(job, connector)
+
+    def _serves(self, connector: Connector | None) -> bool:
+        return connector is None or OWNER in connector.extra or connector.service_type in self._catalog.paths
 
     def _due(self, job: SyncJob) -> bool:
         """Whether it is worth a look: its pause is over, and nobody has just said that he runs it."""
@@ -97,12 +112,14 @@ class Worker:
         if job.status in ACTIVE_JOB_STATUSES and job.last_seen is not None:
             # Far in the future it is the word of a clock that was wrong.
             return abs(now - job.last_seen.timestamp()) >= self._services.service.heartbeat_interval
-        return job.status != JobStatus.SUSPENDED or float(job.metadata.get("resume_at") or 0.0) <= now
+        return job.status != JobStatus.SUSPENDED or job.number("resume_at") <= now
 
     async def _look(self, job: SyncJob, connector: Connector | None) -> None:
         """Runs the job, or ends it, or leaves it, as its connector says."""
         if connector is None:
-            await self._drop(job, JobStatus.ERROR, "its connector was removed")
+            named = f'there is no connector "{job.connector_id}": it was removed, or its id is wrong'
+            reason = named if job.connector_id else 'the job names no connector: write {"connector": {"id": …}}'
+            await self._drop(job, None, JobStatus.ERROR, reason)
             return
         held = connector.paused and job.trigger_method == TriggerMethod.SCHEDULED
         if held and job.status in {JobStatus.PENDING, JobStatus.SUSPENDED}:
@@ -116,29 +133,38 @@ class Worker:
         )
         if lease is None:
             return
-        if job.status != JobStatus.CANCELING and not is_orphaned(connector) and job.job_type in CONTENT_JOB_TYPES:
-            if not held:
-                self.running[connector.id] = asyncio.create_task(self._run(job, connector, lease))
-                return
-            # Its worker died, and the connector was paused since.
-            await self._drop(job, JobStatus.SUSPENDED, None)
-        elif job.job_type not in CONTENT_JOB_TYPES:
-            await self._drop(job, JobStatus.ERROR, f"syncs of the kind {job.job_type} are not supported")
+        refusal = _refusal(job, connector)
+        if job.status == JobStatus.CANCELING or is_orphaned(connector):
+            await self._drop(job, connector, JobStatus.CANCELED, None)
+        elif refusal is not None:
+            await self._drop(job, connector, JobStatus.ERROR, refusal)
+        elif held:  # its worker died, and the connector was paused since
+            await self._drop(job, connector, JobStatus.SUSPENDED, None)
         else:
-            await self._drop(job, JobStatus.CANCELED, None)
+            self.running[connector.id] = asyncio.create_task(self._run(job, connector, lease))
+            return
         await give_back(services, lease, written=False)
 
-    async def _drop(self, job: SyncJob, status: JobStatus, reason: str | None) -> None:
-        """Gives a job that is not run the status that it has from now on."""
-        now = self._services.runtime.now()
-        changes: dict[str, Any] = {"status": status, "error": reason}
+    async def _drop(self, job: SyncJob, connector: Connector | None, status: JobStatus, reason: str | None) -> None:
+        """Gives a job that is not run the status that it has from now on, and says so in its connector's record."""
+        services, now = self._services, self._services.runtime.now()
+        changes: dict[str, Any] = {"status": status, "error": reason, "last_seen": now}
+        if status is not JobStatus.SUSPENDED:
+            changes |= {"completed_at": now, "worker_hostname": job.worker_hostname or services.worker}
         if status is JobStatus.CANCELED:
             changes["canceled_at"] = now
         elif status is JobStatus.ERROR:
-            changes["completed_at"] = now
-            _logger.error("%s: %s", job.connector_id, reason)
+            _logger.error("%s: %s", job.connector_id or job.id, reason)
         try:
-            await self._services.store.update_job(job.id, changes, statuses=UNFINISHED_JOB_STATUSES)
+            if connector is not None and connector.index_name:
+                with suppress(ConnectorsError):  # as well as it can be known
+                    changes["total_document_count"] = await services.destination.count(
+                        connector.index_name, connector.id
+                    )
+            ended = await services.store.update_job(job.id, changes, statuses=UNFINISHED_JOB_STATUSES)
+            # A job that never began changes nothing about the last sync, unless it is an error to be seen.
+            if connector is not None and (job.started_at is not None or status is JobStatus.ERROR):
+                await services.store.update_connector(connector.id, reported(ended))
         except (ConflictError, NotFoundError):
             return  # somebody else ended or removed it, which is as well
 
@@ -153,7 +179,7 @@ class Worker:
             job,
             lease,
             source=partial(self._sources.get, connector, declared, config),
-            filtering=declared_filter(declared) if declared is not None else None,
+            rules=declared_rules(declared, config.secrets) if declared is not None else None,
             max_delete_ratio=config.sync.max_delete_ratio if own_ratio is None else own_ratio,
             stop=self._stop,
         )
@@ -167,6 +193,7 @@ class Worker:
         finally:
             self._metrics.sync_stopped(connector.id)
             self.running.pop(connector.id, None)
+            self.freed.set()
 
     def _declared(self, connector_id: str) -> ConnectorConfig | None:
         return next((item for item in self._config.connectors if item.id == connector_id), None)
@@ -192,6 +219,18 @@ class Worker:
         await self._sources.close()
 
 
-def _urgency(job: SyncJob) -> tuple[bool, str]:
+def _urgency(job: SyncJob) -> tuple[bool, float, str]:
     """Takes what was begun before what waits, and of these the oldest first."""
-    return job.status == JobStatus.PENDING, job.id
+    created = job.created_at.timestamp() if job.created_at is not None else 0.0
+    return job.status == JobStatus.PENDING, created, job.id
+
+
+def _refusal(job: SyncJob, connector: Connector) -> str | None:
+    """Returns why a job that somebody else wrote cannot run at all."""
+    if job.job_type not in CONTENT_JOB_TYPES:
+        return f'there are no syncs of the kind "{job.job_type}" here; write {" or ".join(CONTENT_JOB_TYPES)}'
+    if not connector.service_type:
+        return "the record of its connector names no source: write a `service_type`"
+    if not connector.index_name:
+        return "the record of its connector names no index: write an `index_name`"
+    return None

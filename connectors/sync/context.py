@@ -20,15 +20,29 @@ from connectors.sync.limits import FlightLimit
 __all__ = ["Extractor", "Observer", "SyncContext", "SyncResult"]
 
 
-class Extractor(Protocol):
-    """Takes the text out of a file's content."""
+class ExtractedText(Protocol):
+    """What was taken out of a file."""
 
-    async def extract(self, content: bytes, *, name: str, mime_type: str | None = None) -> str | None:
-        """Returns the text, None where the format has none; raises SkippableError when it cannot be read."""
+    @property
+    def text(self) -> str:
+        """Everything that a reader sees."""
+        ...
+
+    @property
+    def title(self) -> str | None:
+        """The title that the file itself bears, if any."""
+        ...
+
+
+class Extractor(Protocol):
+    """Takes text and title out of a file's content."""
+
+    async def extract(self, content: bytes, *, name: str, mime_type: str | None = None) -> ExtractedText | None:
+        """Returns text and title, None where the format has none; raises SkippableError when it cannot be read."""
         ...
 
     def fingerprint(self) -> str:
-        """Returns text that changes when the same content gives other text."""
+        """Returns text that changes when the same content gives another text or title."""
         ...
 
 

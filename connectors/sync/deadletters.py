@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -59,6 +60,13 @@ class DeadLetters:
     def any_known(self) -> bool:
         """Whether documents must be looked up here at all."""
         return bool(self._known or self._new)
+
+    def log_level(self, document_id: str) -> int:
+        """Returns how loudly to say that the document could not be indexed.
+
+        What an earlier sync said is no news: of a broken file one would hear every few seconds.
+        """
+        return logging.DEBUG if document_id in self._known else logging.WARNING
 
     def met(self, document_id: str) -> None:
         """Notes that the enumeration listed the document."""

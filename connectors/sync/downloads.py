@@ -86,7 +86,8 @@ class Downloads:
                 reason = f"the download took longer than {format_duration(seconds)}"
             self._dead_letters.add(operation.id, "download", reason, operation.body)
             self._progress.settle(segment, "dead_lettered")
-            self._context.logger.warning("%s: %s", operation.id, reason)
+            told = reason if reason.startswith(f"{operation.id}: ") else f"{operation.id}: {reason}"
+            self._context.logger.log(self._dead_letters.log_level(operation.id), "%s", told)
             if self._dead_letters.full:
                 await self._dead_letters.flush()
             return
@@ -102,12 +103,20 @@ class Downloads:
             del merged["_attachment"]
             content = attachment if isinstance(attachment, bytes) else await self._decode(attachment)
             name = str(merged.get("path") or merged.get("name") or merged.get("filename") or "")
-            text = await extractor.extract(content, name=name, mime_type=merged.get("mime_type"))
-            if text is not None:
-                merged["body"] = text
+            extracted = await extractor.extract(content, name=name, mime_type=merged.get("mime_type"))
+            if extracted is not None:
+                merged["body"] = extracted.text
+                if extracted.title and _says_no_more(merged.get("title"), name):
+                    merged["title"] = extracted.title
         return encode(merged)
 
     async def _decode(self, attachment: str) -> bytes:
         if len(attachment) < _LARGE:
             return base64.b64decode(attachment)
         return await self._context.runtime.in_thread(base64.b64decode, attachment)
+
+
+def _says_no_more(title: Any, name: str) -> bool:
+    """Whether a title says no more than the name of the file, so that the file's own title is the better one."""
+    base = name.rpartition("/")[2]
+    return not title or title in {base, base.rpartition(".")[0]}

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
-from typing import Any, Final, ParamSpec, TypeVar
+from contextlib import aclosing, suppress
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from xxhash import xxh3_64_hexdigest
 
@@ -36,8 +36,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _EPOCH_SHIFT: Final = 40
-#: Seconds after which a wait looks again whether the sync shall stop.
-_LOOK_AGAIN: Final = 0.2
 
 
 async def run_sync(context: SyncContext) -> SyncResult:
@@ -79,6 +77,7 @@ class Sync:
             uuid=context.index.uuid,
             connector_id=context.connector.id,
             fingerprint=xxh3_64_hexdigest(f"{ENCODING_VERSION}/{context.index.fingerprint}/{extraction}".encode()),
+            pipeline=context.connector.pipeline,
         )
         self._ledger = Ledger(context.folder)
         self._log = LedgerLog(context.folder / f"{context.job.id}-{self._lease.epoch}.log")
@@ -134,9 +133,10 @@ class Sync:
         context = self._context
         stamps = LedgerLog(context.folder / f"{context.job.id}.stamps")
         try:
-            async for page in context.destination.stamps(self._handle):
-                number = len(page.digests) // 16
-                stamps.append(page.digests, page.hashes, list(range(stamps.count, stamps.count + number)))
+            async with aclosing(cast("Any", context.destination.stamps(self._handle))) as pages:
+                async for page in pages:
+                    number = len(page.digests) // 16
+                    stamps.append(page.digests, page.hashes, list(range(stamps.count, stamps.count + number)))
             await self._in_thread(self._ledger.rebuild, stamps)
         finally:
             stamps.close()
@@ -221,7 +221,7 @@ class Sync:
         context = self._context
         if not await self._until_stopped(group, pipeline, lambda: pipeline.read(self._stream())):
             return
-        if not await self._drain(writer):
+        if not await self._drain(pipeline, writer):
             return
         result.cursor = context.source.sync_cursor()
         if not self._full and pipeline.last_checkpoint is not None:
@@ -233,7 +233,7 @@ class Sync:
             self._dead_letters.forget_vanished()
             if not await self._until_stopped(group, pipeline, pipeline.delete_vanished):
                 return
-            if not await self._drain(writer):
+            if not await self._drain(pipeline, writer):
                 return
         self._progress.finish()
         self._completed, result.suspended = True, False
@@ -243,7 +243,7 @@ class Sync:
     ) -> None:
         """Ends what is under way, and stores what was reached."""
         if result.suspended:
-            await self._drain(writer, stopping=True)
+            await self._drain(pipeline, writer, stopping=True)
         async with self._committing:  # cut short, a commit of the ticker might overtake ours
             tasks = [*helpers, *pipeline.downloads]
             for task in tasks:
@@ -293,15 +293,13 @@ class Sync:
             self._drain_ends = now + self._context.drain_timeout
         return self._drain_ends - now
 
-    async def _drain(self, writer: BulkWriter, *, stopping: bool = False) -> bool:
+    async def _drain(self, pipeline: Pipeline, writer: BulkWriter, *, stopping: bool = False) -> bool:
         """Waits until all that is under way has its outcome, a limited time when we stop; returns whether it has."""
         while self._progress.in_flight:
             if (stopping or self._context.stop.is_set()) and self._drain_seconds() <= 0:
                 return False
             writer.flush()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AGAIN):
-                    await self._progress.idle()
+            await pipeline.wait_a_little()
         return True
 
     async def _tick(self, pipeline: Pipeline, writer: BulkWriter) -> None:

@@ -40,6 +40,7 @@ _PAGE_DOCUMENTS: Final = 256
 _PAGE_BYTES: Final = 1_000_000
 #: Seconds after which the loop is given back while documents come without a pause.
 _SLICE: Final = 0.004
+#: Seconds after which a wait for what is under way looks again.
 _LOOK_AGAIN: Final = 0.2
 _MAX_REASONS: Final = 20
 #: Documents of which most were kept out by rules.
@@ -197,8 +198,9 @@ class Pipeline:
     async def _skip(self, item: Skipped) -> None:
         await self.flush_page()
         if item.id is not None:
-            self._refuse(self._identify(item.id), item.reason)
-            self._context.logger.warning("%s", item.reason)
+            document_id = self._identify(item.id)
+            self._context.logger.log(self._dead_letters.log_level(document_id), "%s", item.reason)
+            self._refuse(document_id, item.reason)
             return
         if len(self.incomplete) < _MAX_REASONS:
             self.incomplete.append(item.reason)
@@ -247,6 +249,15 @@ class Pipeline:
             work.cancel()
         await asyncio.wait([work])
         await self.flush_page()
+
+    async def wait_a_little(self) -> None:
+        """Waits until something that is under way may have ended; what downloads bring is to be flushed then."""
+        if self.downloads:
+            await asyncio.wait(self.downloads, timeout=_LOOK_AGAIN)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_AGAIN):
+                await self._progress.idle()
 
     @property
     def downloads(self) -> set[asyncio.Task[None]]:
@@ -314,11 +325,8 @@ class Pipeline:
     async def _merge_updates(self, page: Page) -> None:
         """Turns partial documents into whole ones: what the index holds, with the update's fields put in."""
         while self._progress.in_flight:
-            # Downloads that end meanwhile fill another batch.
             self._writer.flush()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AGAIN):
-                    await self._progress.idle()
+            await self.wait_a_little()
         wanted = [page.ids[at] for at, operation in page.operations.items() if operation == "update"]
         held = await self._patiently(
             lambda: self._context.destination.fetch(self._handle.index, wanted), f"reading from {self._handle.index}"

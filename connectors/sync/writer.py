@@ -25,6 +25,8 @@ __all__ = ["BulkWriter"]
 _OVERHEAD: Final = 200
 #: The running number within an epoch: the low bits of a version.
 _SEQUENCE: Final = (1 << 40) - 1
+#: Batches of one sync that wait, for their turn or for another try, when its source has to wait too.
+_MAX_WAITING: Final = 2
 
 
 @dataclass(slots=True)
@@ -35,6 +37,38 @@ class _Batch:
     segments: list[Segment] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     size: int = 0
+
+    def add(self, operation: Operation, segment: Segment, outcome: str) -> None:
+        """Puts one operation at the end."""
+        self.operations.append(operation)
+        self.segments.append(segment)
+        self.outcomes.append(outcome)
+        self.size += _size(operation)
+
+    def cut(self, size: int) -> tuple[_Batch, _Batch]:
+        """Returns the front that has at most this many bytes, one operation at least, and the rest."""
+        if self.size <= size or len(self.operations) == 1:
+            return self, _Batch()
+        front, rest = _Batch(), _Batch()
+        for item in zip(self.operations, self.segments, self.outcomes, strict=True):
+            full = rest.operations or (front.operations and front.size + _size(item[0]) > size)
+            (rest if full else front).add(*item)
+        return front, rest
+
+    def joined(self, other: _Batch) -> _Batch:
+        """Returns both as one, the other's operations behind."""
+        if not other.operations:
+            return self
+        return _Batch(
+            self.operations + other.operations,
+            self.segments + other.segments,
+            self.outcomes + other.outcomes,
+            self.size + other.size,
+        )
+
+
+def _size(operation: Operation) -> int:
+    return _OVERHEAD + len(operation.body or b"")
 
 
 class BulkWriter:
@@ -75,31 +109,34 @@ class BulkWriter:
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._max_ready = config.writes_in_flight
-        self._max_bytes, self._max_documents = config.batch_bytes, config.batch_documents
+        self._waiting = self._waiting_operations = 0  # batches that are not sent yet, or came back whole
+        self._max_bytes, self._max_documents = 0, config.batch_documents
 
     # Producers' side
 
     def add(self, operation: Operation, outcome: str, segment: Segment) -> None:
         """Adds one operation, which `Progress.begin` has counted, and what it ends as when it is acknowledged."""
+        size = _OVERHEAD + len(operation.body or b"")
+        if self._batch.size + size > self._max_bytes:
+            self.flush()
         batch = self._batch
         if not batch.operations:
             self._begun = self._runtime.monotonic()
+            self._max_bytes = min(self._config.batch_bytes, self._limit.body)
         batch.operations.append(operation)
         batch.segments.append(segment)
         batch.outcomes.append(outcome)
-        batch.size += _OVERHEAD + len(operation.body or b"")
-        if batch.size >= self._max_bytes or len(batch.operations) >= self._max_documents:
+        batch.size += size
+        if len(batch.operations) >= self._max_documents:
             self.flush()
 
     def flush(self) -> None:
         """Hands the partial batch over."""
         if self._batch.operations:
             self._ready.append(self._batch)
+            self._wait(len(self._batch.operations))
             self._batch = _Batch()
             self._work.set()
-            if len(self._ready) >= self._max_ready:
-                self._room.clear()
 
     def flush_if_older(self, seconds: float) -> None:
         """Hands a partial batch over that has waited this long."""
@@ -113,13 +150,13 @@ class BulkWriter:
             self._log.append(b"".join(digests), INCOMPARABLE * number, [0] * number, [True] * number)
 
     async def room(self) -> None:
-        """Waits while as many batches are ready as may be."""
+        """Waits while as many batches wait as may."""
         await self._room.wait()
 
     @property
     def queued(self) -> int:
         """Operations that wait for a request."""
-        return len(self._batch.operations) + sum(len(batch.operations) for batch in self._ready)
+        return len(self._batch.operations) + self._waiting_operations
 
     # Writers' side
 
@@ -129,32 +166,53 @@ class BulkWriter:
             while not self._ready:
                 self._work.clear()
                 await self._work.wait()
-            batch = self._ready.popleft()
-            if len(self._ready) < self._max_ready:
-                self._room.set()
-            await self._write(batch)
+            await self._write(self._ready.popleft())
 
     async def _write(self, batch: _Batch) -> None:
-        patience = Patience(f"writing to {self._handle.index}", self._config.retry_patience, self._runtime)
-        while True:
+        """Sends a batch until each operation has its outcome; in parts when bodies have to be smaller by now."""
+        patience: Patience | None = None  # begins with a failure: waiting for one's turn is none
+        waiting = len(batch.operations)
+        while batch.operations:
+            part, rest = batch.cut(self._limit.body)
             retry_after: float | None = None
             try:
-                async with self._limit.slot(batch.size):
+                async with self._limit.slot(self._handle.connector_id, part.size) as flight:
+                    self._sent(waiting)
+                    waiting = 0
                     self._guard()
-                    result = await self._destination.write(self._handle, batch.operations)
+                    flight.result = result = await self._destination.write(self._handle, part.operations)
             except RetryableError as error:
-                retry_after, reason = error.retry_after, describe(error)
+                again, retry_after, reason = part, error.retry_after, describe(error)
             else:
                 retry_after = result.retry_after
-                remaining, reason = self._settle(batch, result)
+                again, reason = self._settle(part, result)
                 if self._dead_letters.full:
                     await self._dead_letters.flush()
-                if not remaining.operations:
-                    return
-                if len(remaining.operations) < len(batch.operations):
-                    patience.renew()
-                batch = remaining
-            await patience.pause(reason, retry_after)
+            batch = again.joined(rest)
+            if len(again.operations) == len(part.operations):
+                waiting = len(batch.operations)
+                self._wait(waiting)
+            elif patience is not None:
+                patience.renew()
+            if again.operations:
+                if patience is None:
+                    patience = Patience(f"writing to {self._handle.index}", self._config.retry_patience, self._runtime)
+                await patience.pause(reason, retry_after)
+
+    def _wait(self, operations: int) -> None:
+        """Counts a batch as waiting, which holds up the source when there are some."""
+        self._waiting += 1
+        self._waiting_operations += operations
+        if self._waiting >= _MAX_WAITING:
+            self._room.clear()
+
+    def _sent(self, operations: int) -> None:
+        """Takes that back when the batch goes out; 0: it was not counted."""
+        if operations:
+            self._waiting -= 1
+            self._waiting_operations -= operations
+            if self._waiting < _MAX_WAITING:
+                self._room.set()
 
     def _settle(self, batch: _Batch, result: WriteResult) -> tuple[_Batch, str]:
         """Gives each operation its outcome; returns those to be sent again, and why."""
@@ -166,12 +224,12 @@ class BulkWriter:
             failure = result.failures.get(position)
             segment, outcome = batch.segments[position], batch.outcomes[position]
             if failure is None:
-                _append(done, operation, segment, outcome)
+                done.add(operation, segment, outcome)
                 continue
             if outcome == "vanished" and failure.kind is not FailureKind.OVERLOADED:
                 segment.counters.read += 1  # it was never read, and yet has one of the outcomes of a document now
             if failure.kind is FailureKind.OVERLOADED:
-                _append(again, operation, segment, outcome)
+                again.add(operation, segment, outcome)
                 reason = failure.reason
             elif failure.kind is FailureKind.SUPERSEDED:
                 self._progress.settle(segment, "superseded")
@@ -201,10 +259,3 @@ class BulkWriter:
             segment.counters.bytes += len(operation.body or b"")
         for (segment, outcome), number in Counter(zip(batch.segments, batch.outcomes, strict=True)).items():
             self._progress.settle(segment, outcome, number)
-
-
-def _append(batch: _Batch, operation: Operation, segment: Segment, outcome: str) -> None:
-    batch.operations.append(operation)
-    batch.segments.append(segment)
-    batch.outcomes.append(outcome)
-    batch.size += _OVERHEAD + len(operation.body or b"")

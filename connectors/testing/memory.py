@@ -67,7 +67,11 @@ class MemoryDestination:
         index = self._indices.setdefault(spec.name, _Index(uuid4().hex))
         return IndexInfo(spec.name, index.uuid, "memory")
 
-    async def info(self, index: str) -> IndexInfo | None:
+    async def info(
+        self,
+        index: str,
+        pipeline: Mapping[str, Any] | None = None,  # noqa: ARG002 - nothing here passes a pipeline
+    ) -> IndexInfo | None:
         """Says what the index is, None when there is none."""
         found = self._indices.get(index)
         return IndexInfo(index, found.uuid, "memory") if found else None

@@ -1,4 +1,4 @@
-"""The adapters that the contract tests run against. Another one is one more line in `ADAPTERS`."""
+"""The adapters that the contract tests run against. Another one is one more line in `ADAPTERS` or `SERVERS`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import pytest
 from connectors.backends.embedded import EmbeddedBackend
 from connectors.backends.ports import Destination, IndexHandle, IndexSpec, Store
 from connectors.testing.memory import MemoryDestination, MemoryStore
+from tests.servers.fixtures import SearchServers
+from tests.servers.search import SearchServer
+from tests.support.backends import open_backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,39 @@ async def embedded(folder: Path) -> AsyncIterator[Adapter]:
     await backend.store.close()
 
 
+@asynccontextmanager
+async def on_server(server: SearchServer) -> AsyncIterator[Adapter]:
+    async with open_backend(server) as backend:
+
+        @asynccontextmanager
+        async def recreate(index: str) -> AsyncIterator[None]:
+            await backend.client.call("DELETE", f"/{index}")
+            yield
+            await backend.destination.prepare(IndexSpec(index))
+
+        yield Adapter(backend.destination, backend.store, recreate)
+        await backend.destination.close()
+        await backend.store.close()
+
+
 ADAPTERS: Final = (memory, embedded)
+SERVERS: Final = ("es8", "es9", "os2", "os3")
 
 
-@pytest.fixture(params=ADAPTERS, ids=lambda adapter: adapter.__name__)
-async def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Adapter]:
-    async with request.param(tmp_path) as opened:
+@pytest.fixture(
+    params=[
+        *(pytest.param(each, id=each.__name__) for each in ADAPTERS),
+        *(pytest.param(flavour, id=flavour, marks=pytest.mark.server) for flavour in SERVERS),
+    ]
+)
+async def adapter(
+    request: pytest.FixtureRequest, tmp_path: Path, search_servers: SearchServers
+) -> AsyncIterator[Adapter]:
+    if isinstance(request.param, str):
+        opening = on_server(search_servers.get(request.param))
+    else:
+        opening = request.param(tmp_path)
+    async with opening as opened:
         yield opened
 
 

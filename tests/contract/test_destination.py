@@ -61,7 +61,7 @@ def kinds(failures: Mapping[int, Failure]) -> dict[int, FailureKind]:
 
 async def test_prepare_creates_once(destination: Destination) -> None:
     assert await destination.info("new") is None
-    first = await destination.prepare(IndexSpec("new", language="en", pipeline={"name": "p"}))
+    first = await destination.prepare(IndexSpec("new", language="en"))
     assert (first.name, bool(first.uuid), bool(first.fingerprint)) == ("new", True, True)
     assert await destination.prepare(IndexSpec("new")) == first
     assert await destination.info("new") == first
@@ -79,7 +79,7 @@ async def test_indices_are_listed(destination: Destination) -> None:
 
 
 async def test_a_write_is_there_when_it_returns(destination: Destination, handle: IndexHandle) -> None:
-    operations = [put("a", title="Anna"), put("b", title="Berta", nested={"deep": [1, 2.5, None, True]})]
+    operations = [put("a", title="Anna"), put("b", title="Berta", nested={"deep": [1, 2.5, None], "flag": True})]
     result = await destination.write(handle, operations)
     assert not result.failures
     found = await destination.fetch("things", ["b", "a", "missing"])

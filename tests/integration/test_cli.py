@@ -33,6 +33,18 @@ def test_run_once_counts_what_is_on_disk(workspace: Workspace) -> None:
     assert set(workspace.texts()) == set(workspace.on_disk())
 
 
+def test_a_hit_has_the_title_of_the_document_or_else_the_name_of_its_file(workspace: Workspace) -> None:
+    workspace.write("a.md", "# A fine title\n\ncommon")
+    workspace.write("b.html", "<title>Of a page</title><p>common")
+    workspace.write("c.d.txt", "# common")
+    assert workspace.run("run", "--once").code == 0
+    hits = workspace.run("search", "docs", "common", "--json").json["hits"]
+    assert {hit["id"]: hit["source"]["title"] for hit in hits} == {
+        "a.md": "A fine title", "b.html": "Of a page", "c.d.txt": "c.d"
+    }  # fmt: skip
+    assert workspace.run("run", "--once", "--json").json["jobs"][0]["counters"]["unchanged"] == 3
+
+
 @pytest.mark.parametrize("args", [("jobs", "--json"), ("status",), ("--help",), ("sources",), ("config", "schema")])
 def test_a_closed_pipe_is_no_error(workspace: Workspace, args: tuple[str, ...]) -> None:
     with workspace.started(*args) as process:

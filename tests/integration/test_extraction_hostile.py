@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from connectors.errors import SyncError
-from connectors.extraction import ExtractionError, TextExtractor
+from connectors.extraction import Extracted, ExtractionError, TextExtractor
 from connectors.extraction.pool import WorkerPool
 
 pytestmark = pytest.mark.process
@@ -38,7 +38,7 @@ async def running(*, workers: int = 1, timeout: float = 20.0, memory: int = MEMO
 
 
 async def works(extractor: TextExtractor) -> None:
-    assert await extractor.extract(b"<p>still here", name="ok.html") == "still here"
+    assert await extractor.extract(b"<p>still here", name="ok.html") == Extracted("still here")
 
 
 def worker_processes() -> list[psutil.Process]:
@@ -111,8 +111,8 @@ HOSTILE = {
 async def test_a_hostile_file_costs_only_itself(name: str) -> None:
     async with running() as extractor:
         with suppress(ExtractionError):  # one of them may have some text after all; what counts comes after it
-            text = await extractor.extract(HOSTILE[name], name=name)
-            assert len(text or "") <= 100_000
+            extracted = await extractor.extract(HOSTILE[name], name=name)
+            assert extracted is None or len(extracted.text) <= 100_000
         await works(extractor)
 
 
@@ -259,7 +259,9 @@ async def test_a_worker_that_is_told_to_end_is_replaced_and_the_file_done_again(
         while worker.cpu_times().user < 0.5:  # noqa: ASYNC110 - another process has no event to wait for
             await asyncio.sleep(0.01)
         worker.terminate()
-        assert (await file or "").startswith("xxx")
+        extracted = await file
+        assert extracted is not None
+        assert extracted.text.startswith("xxx")
 
 
 async def test_a_process_is_replaced_after_a_number_of_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -364,3 +364,23 @@ def check(database: Database) -> None:
     counts = "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM text_1)"
     documents, texts = database.execute(counts).fetchone()
     assert documents == texts
+
+
+async def test_closing_does_not_wait_for_a_search_that_takes_long(backend: EmbeddedBackend) -> None:
+    began = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def count(database: Database) -> None:
+        loop.call_soon_threadsafe(began.set)
+        database.execute("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n")
+
+    search = asyncio.create_task(backend._searcher.run(count))
+    waiting = asyncio.create_task(backend._searcher.run(count))
+    await began.wait()
+    await asyncio.sleep(0.05)  # so that the statement runs
+    async with asyncio.timeout(5):
+        await backend.close()
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        await search
+    with pytest.raises(RuntimeError, match="closed"):
+        await waiting

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from connectors.errors import SkippableError
-from connectors.extraction import ExtractionError, TextExtractor
+from connectors.extraction import Extracted, ExtractionError, TextExtractor
 from connectors.extraction.detect import Kind
 from connectors.extraction.extractor import _HERE
 from connectors.extraction.pool import WorkerPool
@@ -43,16 +43,16 @@ def test_arguments_must_be_positive(changes: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     ("content", "name", "expected"),
     [
-        (b"", "empty.txt", ""),
-        ("größer  than\n\n\n\nlife".encode(), "a.txt", "größer than\n\nlife"),
-        (b"# A *title*\n", "a.md", "A title"),
-        (b"x" * 5000, "long.log", "x" * 1000),
+        (b"", "empty.txt", Extracted("")),
+        ("größer  than\n\n\n\nlife".encode(), "a.txt", Extracted("größer than\n\nlife")),
+        (b"# A *title*\n", "a.md", Extracted("A title", "A title")),
+        (b"x" * 5000, "long.log", Extracted("x" * 1000)),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "a.png", None),
         (b"{\\rtf1 hello}", "a.rtf", None),
     ],
 )
 async def test_small_plain_files_and_pictures_need_no_process(
-    monkeypatch: pytest.MonkeyPatch, content: bytes, name: str, expected: str | None
+    monkeypatch: pytest.MonkeyPatch, content: bytes, name: str, expected: Extracted | None
 ) -> None:
     async def refuse(*_: object) -> None:
         pytest.fail("a process was asked for")
@@ -80,11 +80,13 @@ async def test_the_loop_is_never_held_for_long_by_what_is_done_on_it(unit: str, 
 
 
 async def test_everything_else_is_done_by_a_worker(started: TextExtractor) -> None:
-    assert await started.extract(b"<p>visible<script>no", name="a.html") == "visible"
-    assert await started.extract("größer".encode("cp1252"), name="a.txt") == "größer"
-    assert await started.extract(b"a,b\n", name="x", mime_type="text/csv") == "a b"
-    assert await started.extract(b"word " * 100_000, name="a.txt") == ("word " * 200).strip()
-    assert await started.extract(("# " + "word " * 20_000).encode(), name="a.md") == ("word " * 200).strip()
+    assert await started.extract(b"<p>visible<script>no", name="a.html") == Extracted("visible")
+    assert await started.extract("größer".encode("cp1252"), name="a.txt") == Extracted("größer")
+    assert await started.extract(b"a,b\n", name="x", mime_type="text/csv") == Extracted("a b")
+    assert await started.extract(b"word " * 100_000, name="a.txt") == Extracted(("word " * 200).strip())
+    note = ("# " + "word " * 20_000).encode()
+    expected = Extracted(("word " * 200).strip(), ("word " * 60).strip())
+    assert await started.extract(note, name="a.md") == expected
 
 
 async def test_errors_name_the_file_and_the_reason(started: TextExtractor) -> None:

@@ -17,15 +17,22 @@ from hypothesis import strategies as st
 from connectors.extraction.detect import Kind
 from connectors.extraction.errors import UnreadableFileError
 from connectors.extraction.formats.markdown import markdown_to_text
-from connectors.extraction.worker import extract_in_worker, to_text
+from connectors.extraction.text import Extracted
+from connectors.extraction.worker import extract_in_worker, read_file
 
 LIMIT = 100_000
 
 
 def text_of(content: bytes | str, kind: Kind, limit: int = LIMIT) -> str:
-    text = to_text(content.encode() if isinstance(content, str) else content, kind, limit)
-    assert text is not None
-    return text
+    extracted = read_file(content.encode() if isinstance(content, str) else content, kind, limit)
+    assert extracted is not None
+    return extracted.text
+
+
+def refusal(content: bytes, kind: Kind) -> str:
+    outcome = extract_in_worker(content, kind, LIMIT)
+    assert isinstance(outcome, str)
+    return outcome
 
 
 # Markdown
@@ -183,7 +190,7 @@ def test_html_encodings_and_odd_pages(content: bytes, expected: str) -> None:
 def test_html_nested_too_deeply_is_named() -> None:
     assert text_of("<div>" * 1500 + "deep", Kind.HTML) == "deep"
     with pytest.raises(UnreadableFileError, match="nested too deeply"):
-        to_text(b"<div>" * 100_000 + b"deep", Kind.HTML, LIMIT)
+        read_file(b"<div>" * 100_000 + b"deep", Kind.HTML, LIMIT)
 
 
 @given(st.text(alphabet="<>/ab pdiv=\"'&;!-\n", max_size=200))
@@ -234,7 +241,7 @@ def test_json(content: str, expected: str) -> None:
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "[" * 600 + "]" * 600])
 def test_json_nested_too_deeply_is_named(content: str) -> None:
     with pytest.raises(UnreadableFileError, match="nested too deeply"):
-        to_text(content.encode(), Kind.JSON, LIMIT)
+        read_file(content.encode(), Kind.JSON, LIMIT)
 
 
 # PDF
@@ -281,18 +288,18 @@ def encrypted_pdf(password: str) -> bytes:
 
 def test_pdf_with_a_password() -> None:
     with pytest.raises(UnreadableFileError, match="is encrypted"):
-        to_text(encrypted_pdf("secret"), Kind.PDF, LIMIT)
+        read_file(encrypted_pdf("secret"), Kind.PDF, LIMIT)
     assert text_of(encrypted_pdf(""), Kind.PDF) == "For readers"  # only changing it needs the password
 
 
 def test_pdf_that_is_encrypted_with_aes_says_what_is_missing() -> None:
     aes = b"/V 4 /CF << /StdCF << /CFM /AESV2 /Length 16 >> >> /StmF /StdCF /StrF /StdCF"
     content = encrypted_pdf("").replace(b"/V 2", aes).replace(b"/R 3", b"/R 4")
-    done, reason = extract_in_worker(content, Kind.PDF, LIMIT)
+    outcome = extract_in_worker(content, Kind.PDF, LIMIT)
     if find_spec("cryptography") is None:
-        assert (done, reason) == (False, "is encrypted in a way that needs the Python package cryptography")
+        assert outcome == "is encrypted in a way that needs the Python package cryptography"
     else:  # with it, the made-up content is no AES
-        assert not done or not reason
+        assert isinstance(outcome, str) or outcome == Extracted("")
 
 
 def test_pdf_with_one_damaged_page_keeps_the_others() -> None:
@@ -301,17 +308,11 @@ def test_pdf_with_one_damaged_page_keeps_the_others() -> None:
     bad = good[:second] + b"<< /Filter /Nonsense " + good[second + 3 :]
     assert text_of(bad, Kind.PDF) == "First page"
     all_bad = good.replace(b"<< /Length", b"<< /Filter /Nonsense /Length")
-    done, reason = extract_in_worker(all_bad, Kind.PDF, LIMIT)
-    assert not done
-    assert reason is not None
-    assert reason.startswith("is broken")
+    assert refusal(all_bad, Kind.PDF).startswith("is broken")
 
 
 def test_broken_pdf_is_named() -> None:
-    done, reason = extract_in_worker(b"%PDF-1.7 and no more", Kind.PDF, LIMIT)
-    assert not done
-    assert reason is not None
-    assert reason.startswith("is broken: ")
+    assert refusal(b"%PDF-1.7 and no more", Kind.PDF).startswith("is broken: ")
 
 
 # Office files
@@ -411,9 +412,9 @@ def test_a_zip_that_is_no_office_file_has_no_text() -> None:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as opened:
         opened.writestr("readme.txt", "hello")
-    assert to_text(out.getvalue(), Kind.ZIP, LIMIT) is None
-    assert extract_in_worker(out.getvalue(), Kind.ZIP, LIMIT) == (True, None)
-    assert to_text(archive("drawing.xml"), Kind.ZIP, LIMIT) is None  # Office's packaging around something else
+    assert read_file(out.getvalue(), Kind.ZIP, LIMIT) is None
+    assert extract_in_worker(out.getvalue(), Kind.ZIP, LIMIT) is None
+    assert read_file(archive("drawing.xml"), Kind.ZIP, LIMIT) is None  # Office's packaging around something else
 
 
 def archive(*names: str) -> bytes:
@@ -451,30 +452,20 @@ def test_an_office_file_of_too_many_parts_or_with_encrypted_ones_is_refused() ->
     ],
 )
 def test_broken_and_hostile_office_files_are_named(content: bytes, reason: str) -> None:
-    done, text = extract_in_worker(content, Kind.ZIP, LIMIT)
-    assert not done
-    assert text is not None
-    assert reason in text
+    assert reason in refusal(content, Kind.ZIP)
 
 
 def test_a_member_that_lies_about_its_size_is_refused() -> None:
     content = rewritten(docx(), document=b"<a>" + b"<b>x</b>" * 100_000 + b"</a>")
     size = (len(b"<a>") + 8 * 100_000 + len(b"</a>")).to_bytes(4, "little")
-    done, reason = extract_in_worker(content.replace(size, (1000).to_bytes(4, "little")), Kind.ZIP, LIMIT)
-    assert not done
-    assert reason is not None
-    assert reason.startswith("is broken")
+    assert refusal(content.replace(size, (1000).to_bytes(4, "little")), Kind.ZIP).startswith("is broken")
 
 
 def test_an_office_file_with_a_password_is_named() -> None:
-    assert extract_in_worker(b"", Kind.ENCRYPTED, LIMIT) == (
-        False,
-        "is encrypted: it cannot be read without its password",
-    )
+    assert refusal(b"", Kind.ENCRYPTED) == "is encrypted: it cannot be read without its password"
 
 
 @given(st.binary(max_size=300), st.sampled_from(list(Kind)))
 def test_random_bytes_never_escape_as_an_exception(content: bytes, kind: Kind) -> None:
     for start in (b"", b"%PDF-1.4\n", b"PK\x03\x04"):
-        done, text = extract_in_worker(start + content, kind, 1000)
-        assert done or text
+        assert extract_in_worker(start + content, kind, 1000) != ""

@@ -19,7 +19,7 @@ from connectors.app import open_application, read_config
 from connectors.byoc import JobStatus
 from connectors.cli.entry import cli
 from connectors.cli.exits import Exit
-from connectors.extraction import TextExtractor
+from connectors.extraction import Extracted, TextExtractor
 from connectors.extraction.detect import detect
 from connectors.service.metrics import Metrics
 from connectors.sync.counters import Counters
@@ -34,8 +34,8 @@ def _name(path: Path) -> str:
     return path.relative_to(HANDBOOK).as_posix()
 
 
-async def _extract(contents: Mapping[str, bytes]) -> dict[str, str | None]:
-    """Returns the text of each file, taken out as a sync does it."""
+async def _extract(contents: Mapping[str, bytes]) -> dict[str, Extracted | None]:
+    """Returns text and title of each file, taken out as a sync does it."""
     extractor = TextExtractor(workers=2, timeout=30, memory=2**30, max_text_chars=1_000_000)
     await extractor.start()
     try:
@@ -45,10 +45,16 @@ async def _extract(contents: Mapping[str, bytes]) -> dict[str, str | None]:
 
 
 @pytest.fixture(scope="module")
-def texts() -> dict[str, str]:
-    """Path → text of all documents."""
+def extracted() -> dict[str, Extracted]:
+    """Path → text and title of all documents."""
     found = asyncio.run(_extract({_name(path): path.read_bytes() for path in PATHS}))
-    return {name: text or "" for name, text in found.items()}
+    return {name: document or Extracted("") for name, document in found.items()}
+
+
+@pytest.fixture(scope="module")
+def texts(extracted: dict[str, Extracted]) -> dict[str, str]:
+    """Path → text of all documents."""
+    return {name: document.text for name, document in extracted.items()}
 
 
 @pytest.fixture
@@ -68,6 +74,13 @@ def test_some_forty_documents_of_all_kinds() -> None:
     assert kinds.most_common(1)[0][0] == ".md"
     assert len({path.parent for path in PATHS}) >= 6
     assert all(detect(path.read_bytes(), path.name) is not None for path in PATHS)
+
+
+def test_every_document_of_a_kind_that_has_titles_has_its_own(extracted: dict[str, Extracted]) -> None:
+    untitled = {name for name, document in extracted.items() if document.title is None}
+    assert {Path(name).suffix for name in untitled} == {".csv", ".json", ".txt"}
+    titles = [document.title for document in extracted.values() if document.title]
+    assert len(set(titles)) == len(titles)
 
 
 def test_every_document_has_text_and_is_short(texts: dict[str, str]) -> None:

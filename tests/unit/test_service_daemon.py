@@ -59,6 +59,15 @@ def test_it_syncs_by_the_schedules_and_stops_cleanly(tmp_path: Path) -> None:
     play(scenario, tmp_path, connector("a", full="every 1m"))
 
 
+def test_a_waiting_job_begins_when_another_one_ends_not_at_the_next_look(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        await run_for(service, service.daemon(), 10)
+        assert await service.statuses() == ["completed"] * 20
+
+    settings = {"poll_interval": "50s", "max_concurrent_syncs": 2}
+    play(scenario, tmp_path, *(connector(f"c{number}", full="every 1h") for number in range(20)), service=settings)
+
+
 def test_stopping_suspends_and_the_next_daemon_goes_on(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         service.site.scripts["a"] = checkpointed(documents(range(20)), 1, pause=1.0)

@@ -289,7 +289,10 @@ def test_jobs_that_cannot_run_end(tmp_path: Path) -> None:
         await service.store.create_job(record, JobType.ACCESS_CONTROL, TriggerMethod.SCHEDULED, now=now)
         await service.run(5, schedule=False)
         ghosts, access = await service.jobs()
-        assert (ghosts.status, ghosts.error) == ("error", "its connector was removed")
+        assert (ghosts.status, ghosts.error) == (
+            "error",
+            'there is no connector "ghost": it was removed, or its id is wrong',
+        )
         assert access.status == "error"
         assert "access_control" in (access.error or "")
         assert service.site.made == []

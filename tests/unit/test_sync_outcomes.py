@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from connectors.backends.ports import FailureKind, Operation
 from connectors.errors import DeadLetterLimitError, RetryableError, SkippableError, SyncError
+from connectors.extraction import Extracted
 from connectors.source import Document, Skipped
 from connectors.sync.context import SyncResult
 from tests.support.clock import run_virtual
@@ -340,8 +343,8 @@ def test_text_is_taken_out_of_attachments(tmp_path: Path) -> None:
         def fingerprint(self) -> str:
             return "1"
 
-        async def extract(self, content: bytes, *, name: str, mime_type: str | None = None) -> str | None:
-            return None if content == b"none" else f"{name} {mime_type} {content.decode()}"
+        async def extract(self, content: bytes, *, name: str, mime_type: str | None = None) -> Extracted | None:
+            return None if content == b"none" else Extracted(f"{name} {mime_type} {content.decode()}")
 
     async def scenario() -> None:
         world = World(tmp_path)
@@ -359,6 +362,62 @@ def test_text_is_taken_out_of_attachments(tmp_path: Path) -> None:
         assert world.indexed["l"]["body"] == "l None " + "ABC" * 500_000
         assert list(await world.letters()) == ["x"]
         assert world.indexed["c"] == world.indexed["d"] == {}
+
+    run_virtual(scenario())
+
+
+def test_a_document_that_fails_again_and_again_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        source = [
+            ({"_id": "a.pdf", "_timestamp": 1}, Download(error=SkippableError("a.pdf: it is broken"))),
+            Skipped("b.pdf: it is locked", _id="b.pdf"),
+        ]
+        for _ in range(3):
+            assert counted(await world.sync(ScriptedSource(source))) == {"read": 2, "dead_lettered": 2}
+        told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert [message for message in told if "pdf" in message] == ["b.pdf: it is locked", "a.pdf: it is broken"]
+
+    run_virtual(scenario())
+
+
+def test_what_downloads_bring_is_written_as_soon_as_they_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        loop = asyncio.get_running_loop()
+        source = ScriptedSource(documents(range(5), lazy=lambda _: Download()))
+        begun = loop.time()
+        assert counted(await world.sync(source)) == {"read": 5, "indexed": 5}
+        assert loop.time() - begun < 0.1
+
+    run_virtual(scenario())
+
+
+def test_the_title_of_a_file_takes_the_place_of_its_name(tmp_path: Path) -> None:
+    class Extractor:
+        def fingerprint(self) -> str:
+            return "1"
+
+        async def extract(self, content: bytes, *, name: str, mime_type: str | None = None) -> Extracted:
+            return Extracted("text", content.decode() or None)
+
+    def source(text: bytes = b"Own") -> ScriptedSource:
+        return ScriptedSource([
+            ({"_id": "1", "_timestamp": "1", "path": "x/a.b.md", "title": "a.b"}, Download({"_attachment": text})),
+            ({"_id": "2", "_timestamp": "1", "name": "c.md", "title": "c.md"}, Download({"_attachment": text})),
+            ({"_id": "3", "_timestamp": "1", "name": "d.md"}, Download({"_attachment": text})),
+            ({"_id": "4", "_timestamp": "1", "name": "e.md", "title": "Given"}, Download({"_attachment": text})),
+            ({"_id": "5", "_timestamp": "1", "name": "f.md", "title": "f"}, Download({"_attachment": b""})),
+        ])  # fmt: skip
+
+    async def scenario() -> None:
+        world = World(tmp_path)
+        world.extractor = Extractor()
+        await world.sync(source())
+        titles = {document_id: document["title"] for document_id, document in world.indexed.items()}
+        assert titles == {"1": "Own", "2": "Own", "3": "Own", "4": "Given", "5": "f"}
+        # What the file says is no part of the comparison: the document of the source is.
+        assert counted(await world.sync(source())) == {"read": 5, "unchanged": 5}
 
     run_virtual(scenario())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ import pytest
 from connectors.backends.ports import Failure, FailureKind, Operation
 from connectors.errors import IndexChangedError, LeaseLostError, SuspendSync
 from connectors.source import Checkpoint, Skipped
-from connectors.sync.limits import FlightLimit
 from tests.support.clock import run_virtual
 from tests.support.sources import Download, ResumableSource, ScriptedSource, documents
 from tests.support.world import World
 
 
-def size_of(operations: list[Operation]) -> int:
+def size_of(operations: Sequence[Operation]) -> int:
     return sum(len(operation.body or b"") for operation in operations)
 
 
@@ -29,7 +28,52 @@ def test_batches_are_cut_by_bytes_and_by_number(tmp_path: Path) -> None:
         world = World(tmp_path, batch_bytes=50_000, batch_documents=100)
         large = [({"_id": f"l{n}", "x": "y" * 9_000}, None) for n in range(30)]
         await world.sync(ScriptedSource([*large, *documents(range(350))]))
-        assert [len(request) for request in world.destination.requests] == [6, 6, 6, 6, 6, 100, 100, 100, 50]
+        requests = world.destination.requests
+        assert [len(request) for request in requests[:5]] == [5] * 5
+        assert [len(request) for request in requests[6:-1]] == [100] * (len(requests) - 7)
+        assert max(map(size_of, requests)) <= 50_000
+        assert sum(map(len, requests)) == 380
+
+    run_virtual(scenario())
+
+
+def test_batches_are_as_large_as_the_pace_allows(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        world.destination.delay = lambda _: 1.0
+        await world.sync(ScriptedSource([({"_id": f"d{n}", "x": "y" * 100_000}, None) for n in range(60)]))
+        assert [len(request) for request in world.destination.requests] == [19, 19, 19, 3]
+
+    run_virtual(scenario())
+
+
+def test_a_document_that_is_larger_than_a_batch_goes_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path, batch_bytes=5_000)
+        items = [*documents(range(3)), ({"_id": "large", "x": "y" * 20_000}, None), *documents(range(3, 6))]
+        await world.sync(ScriptedSource(items))
+        assert [[operation.id for operation in request] for request in world.destination.requests] == [
+            ["d0", "d1", "d2"], ["large"], ["d3", "d4", "d5"],
+        ]  # fmt: skip
+
+    run_virtual(scenario())
+
+
+def test_a_batch_that_timed_out_is_sent_again_in_smaller_parts(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        world.destination.delay = lambda number: 60.0 if number == 0 else 0.1
+        world.destination.down = lambda number: number == 0
+        world.destination.verdict = lambda number, op: FailureKind.OVERLOADED if (number, op.id) == (1, "d3") else None
+        result = await world.sync(ScriptedSource([({"_id": f"d{n}", "x": "y" * 100_000}, None) for n in range(18)]))
+        assert result.counters.indexed == 18
+        whole, *parts = world.destination.requests
+        assert len(whole) == 18
+        assert max(map(size_of, parts)) <= 1_000_000
+        # One item of the first part is not taken for now, and goes with the rest, in parts that are smaller again.
+        assert [len(part) for part in parts] == [9, 4, 4, 2]
+        again = [operation.id for part in parts[1:] for operation in part]
+        assert again == ["d3", *(f"d{n}" for n in range(9, 18))]
 
     run_virtual(scenario())
 
@@ -123,10 +167,22 @@ def test_searching_what_vanished_is_tried_again_too(tmp_path: Path) -> None:
     run_virtual(scenario())
 
 
+def test_an_outage_bounds_how_far_the_source_is_read(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        world.destination.down = lambda _: True
+        source = ScriptedSource([({"_id": f"d{n}", "x": "y" * 100_000}, None) for n in range(200)])
+        await world.kill(source, after=500)
+        # Two batches that were under way, two that wait, one that fills, of 19 each.
+        assert source.yielded <= 5 * 19
+
+    run_virtual(scenario())
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_slow_destination_bounds_how_far_the_source_is_read(tmp_path: Path, lazy: bool) -> None:
     async def scenario() -> None:
-        world = World(tmp_path, batch_bytes=100_000, writes_in_flight=2, concurrent_downloads=4)
+        world = World(tmp_path, batch_bytes=100_000, concurrent_downloads=4)
         world.destination.delay = lambda _: 1000.0
         text = "y" * 10_000
         items: list[Any] = [
@@ -262,26 +318,3 @@ def test_the_loop_is_given_back_by_a_source_that_never_awaits(tmp_path: Path, ki
         assert asyncio.run(scenario()) < 0.05
     finally:
         gc.enable()
-
-
-async def test_the_flight_limit_counts_requests_and_bytes() -> None:
-    limit = FlightLimit(2, 100)
-    held: list[str] = []
-    go = {name: asyncio.Event() for name in "abcd"}
-
-    async def fly(name: str, size: int) -> None:
-        async with limit.slot(size):
-            held.append(name)
-            await go[name].wait()
-            held.remove(name)
-
-    async with asyncio.TaskGroup() as group:
-        for name, size in {"a": 60, "b": 40, "c": 10, "d": 500}.items():
-            group.create_task(fly(name, size))
-        for released, expected in (("a", ["b", "c"]), ("b", ["c"]), ("c", ["d"])):
-            await asyncio.sleep(0.01)
-            go[released].set()
-            for _ in range(5):
-                await asyncio.sleep(0)
-            assert held == expected
-        go["d"].set()

@@ -81,9 +81,10 @@ class EmbeddedBackend:
         return backend
 
     async def close(self) -> None:
-        """Finishes what was asked for and ends the threads; may be called twice."""
+        """Finishes what was asked for, save for searches, and ends the threads; may be called twice."""
+        await self._searcher.close(interrupt=True)  # nobody waits for a long one any more
         # The writer last: the last connection to close empties the write-ahead log.
-        for thread in (self._searcher, self._reader, self._writer):
+        for thread in (self._reader, self._writer):
             await thread.close()
 
     async def _leave(self, user: str) -> None:

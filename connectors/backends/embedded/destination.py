@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
 
 from connectors.backends.embedded import reading, upkeep, writing
 from connectors.backends.embedded.search import search_index
@@ -62,7 +62,11 @@ class EmbeddedDestination:
         """Creates the index when it is missing and says what it is. Language and pipeline mean nothing here."""
         return await self._writer.run(writing.prepare_index, spec.name)
 
-    async def info(self, index: str) -> IndexInfo | None:
+    async def info(
+        self,
+        index: str,
+        pipeline: Mapping[str, Any] | None = None,  # noqa: ARG002 - nothing here passes a pipeline
+    ) -> IndexInfo | None:
         """Says what the index is, None when there is none."""
         return await self._reader.run(writing.find_info, index)
 

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from connectors.backends.embedded.connection import Database, with_rows
+from connectors.backends.embedded.marking import Marker
 from connectors.backends.embedded.schema import on_index
 from connectors.backends.ports import Hit, SearchPage
 from connectors.backends.query_language import Query, Term, parse_query
@@ -22,8 +23,6 @@ BODY_EXCERPT: Final = 300
 _MAX_LIMIT: Final = 2**62  # SQLite takes no larger number
 _PART: Final = 500  # hits of one statement
 _TEXT_FIELDS: Final = frozenset({"title", "path", "body"})
-_HIGHLIGHTED: Final = ("title", "path", "body")
-_START: Final = "\x02"
 
 # All places in the document at the field or below it: text contains the value, anything else is equal to it.
 # Before that, the value has to stand somewhere in the JSON, which is quicker to see.
@@ -39,10 +38,8 @@ _BODY: Final = """CASE WHEN length(documents.body) <= 4096 THEN documents.body E
 ) END"""
 _PLAIN: Final = "SELECT pk, id, @body FROM documents WHERE pk IN (@rows)".replace("@body", _BODY)
 _MARKED: Final = """
-SELECT documents.pk, documents.id, @body,
-    highlight(@text, 0, char(2), char(3)), highlight(@text, 1, char(2), char(3)),
-    snippet(@text, 2, char(2), char(3), '…', 30)
-FROM @text CROSS JOIN documents ON documents.pk = @text.rowid WHERE @text MATCH ? AND @text.rowid IN (@rows)
+SELECT documents.pk, documents.id, @body, @text.title, @text.path, @text.body
+FROM documents JOIN @text ON @text.rowid = documents.pk WHERE documents.pk IN (@rows)
 """.replace("@body", _BODY)
 _COUNT: Final = "SELECT count(*) FROM (SELECT 1 @rows LIMIT ?)"
 # The key decides among equals, so that pages neither repeat nor miss a hit.
@@ -57,11 +54,13 @@ class _Plan(NamedTuple):
         rows: the FROM and WHERE clauses; documents are joined to the full text only when a condition needs them.
         parameters: of these.
         match: what the full text is asked for, which also ranks; None when nothing is.
+        marked: the terms to mark in what it finds.
     """
 
     rows: str
     parameters: list[Any]
     match: str | None
+    marked: tuple[Term, ...] = ()
 
 
 def search_index(database: Database, index: str, text: str, limit: int, offset: int) -> SearchPage:
@@ -79,30 +78,35 @@ def search_index(database: Database, index: str, text: str, limit: int, offset: 
             ranking.replace("@rows", plan.rows),
             (*plan.parameters, min(max(limit, 0), _MAX_LIMIT), min(max(offset, 0), _MAX_LIMIT)),
         ).fetchall()
-        found = _read(database, row[0], [pk for pk, _ in best], plan.match)
-    return SearchPage(total, [_hit(-rank, *found[pk]) for pk, rank in best])
+        found = _read(database, row[0], [pk for pk, _ in best], Marker(plan.marked) if plan.match else None)
+    return SearchPage(total, [Hit(found[pk][0], -rank, *found[pk][1:]) for pk, rank in best])
 
 
-def _read(database: Database, index_pk: int, pks: list[int], match: str | None) -> dict[int, tuple[Any, ...]]:
-    """Returns key → id, body and marked texts of the hits on a page.
-
-    A statement of its own: together with the ranking, SQLite would mark the text of every document that matches.
-    """
-    found: dict[int, tuple[Any, ...]] = {}
+def _read(
+    database: Database, index_pk: int, pks: list[int], marker: Marker | None
+) -> dict[int, tuple[str, dict[str, Any], dict[str, tuple[str, ...]]]]:
+    """Returns key → id, source and highlights of the hits on a page. One row at a time, for texts can be large."""
+    found: dict[int, tuple[str, dict[str, Any], dict[str, tuple[str, ...]]]] = {}
     for start in range(0, len(pks), _PART):
         part = pks[start : start + _PART]
-        statement = with_rows(on_index(_MARKED if match else _PLAIN, index_pk), len(part))
-        rows = database.execute(statement, (match, *part) if match else part)
-        found.update((pk, tuple(values)) for pk, *values in rows)
+        statement = with_rows(on_index(_MARKED if marker else _PLAIN, index_pk), len(part))
+        for pk, id_, body, *texts in database.execute(statement, part):
+            found[pk] = id_, _source(body), _highlights(marker, *texts) if marker else {}
     return found
 
 
-def _hit(score: float, id_: str, body: bytes | str, *marked: str) -> Hit:
-    source = orjson.loads(body)
+def _source(body: bytes | str) -> dict[str, Any]:
+    source: dict[str, Any] = orjson.loads(body)
     if isinstance(source.get("body"), str):
         source["body"] = source["body"][:BODY_EXCERPT]
-    highlights = {name: (text,) for name, text in zip(_HIGHLIGHTED, marked, strict=False) if text and _START in text}
-    return Hit(id_, score, source, highlights)
+    return source
+
+
+def _highlights(marker: Marker, title: str, path: str, body: str) -> dict[str, tuple[str, ...]]:
+    marked = {
+        "title": marker.line("title", title), "path": marker.line("path", path), "body": marker.passage("body", body)
+    }  # fmt: skip
+    return {name: (text,) for name, text in marked.items() if text is not None}
 
 
 def _compile(query: Query, index_pk: int) -> _Plan | None:
@@ -127,7 +131,8 @@ def _compile(query: Query, index_pk: int) -> _Plan | None:
     if match is None:
         return _Plan(f"FROM documents {where} AND documents.index_pk = {index_pk}", parameters, None)
     joined = " CROSS JOIN documents ON documents.pk = @text.rowid" if len(conditions) > 1 else ""
-    return _Plan(on_index(f"FROM @text{joined} {where}", index_pk), parameters, match)
+    marked = tuple(term for group in query.groups for term in group if _is_text(term))
+    return _Plan(on_index(f"FROM @text{joined} {where}", index_pk), parameters, match, marked)
 
 
 def _is_text(term: Term) -> bool:

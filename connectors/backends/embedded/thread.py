@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from connectors.backends.embedded.connection import Database
 
 __all__ = ["DatabaseThread"]
+
+_CLOSED: Final = "The embedded index is closed; open it again"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,6 +33,7 @@ class DatabaseThread:
         self._connect = connect
         self._database: Database | None = None
         self._closed = False
+        self._interrupted = False
 
     async def run(self, function: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns what the function returns; errors of SQLite come as those of the project.
@@ -39,9 +42,11 @@ class DatabaseThread:
             RuntimeError: the thread is closed.
         """
         if self._closed:
-            raise RuntimeError("The embedded index is closed; open it again")
+            raise RuntimeError(_CLOSED)
 
         def call() -> T:
+            if self._interrupted:
+                raise RuntimeError(_CLOSED)
             if self._database is None:
                 self._database = self._connect()
             with self._database.translated():
@@ -49,10 +54,17 @@ class DatabaseThread:
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
-    async def close(self) -> None:
-        """Waits for what was asked for, closes the connection and ends the thread; may be called twice."""
+    async def close(self, *, interrupt: bool = False) -> None:
+        """Waits for what was asked for, closes the connection and ends the thread; may be called twice.
+
+        Args:
+            interrupt: ends the statement that runs, which then fails, and begins no further one.
+        """
         first, self._closed = not self._closed, True
         if first:
+            self._interrupted = interrupt
+            if interrupt and self._database is not None:
+                self._database.interrupt()
             self._executor.submit(self._disconnect)
         await asyncio.to_thread(self._executor.shutdown)
 

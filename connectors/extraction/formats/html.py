@@ -1,4 +1,4 @@
-"""HTML to its visible text."""
+"""HTML to its visible text and its title."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from connectors.extraction.errors import UnreadableFileError
-from connectors.extraction.text import TextCollector, TextLimitReachedError, decode, unicode_encoding
+from connectors.extraction.formats.titles import title_of_metadata
+from connectors.extraction.text import (
+    Extracted,
+    TextCollector,
+    TextLimitReachedError,
+    clean_title,
+    decode,
+    unicode_encoding,
+)
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-__all__ = ["html_to_text"]
+__all__ = ["read_html"]
 
 _INVISIBLE: Final = frozenset({
     "script", "style", "template", "noscript", "head", "svg", "math", "iframe", "object", "canvas", "audio", "video",
@@ -39,8 +47,10 @@ _WEB_LABELS: Final = {
 }
 
 
-def html_to_text(content: bytes, limit: int) -> str:
+def read_html(content: bytes, limit: int) -> Extracted:
     """Returns title and visible text of a page, one line per block; broken HTML is read as a browser would.
+
+    The title stands at the beginning of the text, too. In its absence, the first heading of level one is the title.
 
     Args:
         content: the file, in the encoding that its byte-order mark or its `meta` names, else in the likeliest one.
@@ -58,16 +68,20 @@ def html_to_text(content: bytes, limit: int) -> str:
     if any(problem.type_name == "ERR_RESOURCE_LIMIT" for problem in parser.error_log):
         raise UnreadableFileError("is nested too deeply")  # the parser stops there and keeps quiet
     if root is None:  # nothing but white space or comments
-        return ""
+        return Extracted("")
     out = TextCollector(limit)
+    title = _text_within(root.find(".//head/title"))
     try:
-        title = root.find(".//head/title")
-        if title is not None and title.text:
-            out.add(f"{title.text}\n\n")
+        if title:
+            out.add(f"{title}\n\n")
         _visible_text(root, out)
     except TextLimitReachedError:
         pass
-    return out.text()
+    return Extracted(out.text(), title_of_metadata(title) or clean_title(_text_within(root.find(".//h1"))))
+
+
+def _text_within(element: _Element | None) -> str:
+    return "" if element is None else "".join(str(piece) for piece in element.itertext())
 
 
 def _visible_text(root: _Element, out: TextCollector) -> None:

@@ -1,4 +1,4 @@
-"""DOCX, PPTX and XLSX to text.
+"""DOCX, PPTX and XLSX to text and title.
 
 The XML of DOCX and PPTX is read by lxml as a stream: memory stays small, and text is found wherever it stands (content
 controls, text boxes, tracked insertions), which an object model of paragraphs and tables does not give. The cells of
@@ -16,12 +16,13 @@ from datetime import datetime, time
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from connectors.extraction.errors import UnreadableFileError
-from connectors.extraction.text import TextCollector, TextLimitReachedError
+from connectors.extraction.formats.titles import title_of_metadata
+from connectors.extraction.text import Extracted, TextCollector, TextLimitReachedError
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-__all__ = ["office_to_text"]
+__all__ = ["read_office"]
 
 _MAX_MEMBERS: Final = 20_000
 _MAX_UNPACKED: Final = 512 * 1024 * 1024
@@ -34,11 +35,12 @@ _PROLOGUE: Final = 4096
 _RELATIONS: Final = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 _DOCX_PARTS: Final = re.compile(r"word/(header|document|footnotes|endnotes|comments|footer)\d*\.xml")
 _DOCX_ORDER: Final = ("header", "document", "footnotes", "endnotes", "comments", "footer")
+_PROPERTIES: Final = "docProps/core.xml"
 _SLIDE: Final = re.compile(r"ppt/slides/slide(\d+)\.xml")
 
 
-def office_to_text(content: bytes, limit: int) -> str | None:
-    """Returns the text of an Office file of 2007 or later, None for a ZIP that is something else.
+def read_office(content: bytes, limit: int) -> Extracted | None:
+    """Returns text and title of an Office file of 2007 or later, None for a ZIP that is something else.
 
     Raises:
         UnreadableFileError: it is damaged, encrypted, or unpacks to far more than it should.
@@ -61,9 +63,21 @@ def office_to_text(content: bytes, limit: int) -> str | None:
                     return None
             except TextLimitReachedError:
                 pass
-            return out.text()
+            return Extracted(out.text(), _title(archive, names))
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as error:
         raise UnreadableFileError(f"is broken: {error}") from None
+
+
+def _title(archive: zipfile.ZipFile, names: set[str]) -> str | None:
+    """Returns the title of the properties; damaged ones are no reason to do without the text."""
+    from lxml.etree import XMLSyntaxError
+
+    if _PROPERTIES not in names:
+        return None
+    try:
+        return title_of_metadata(_parse(archive, _PROPERTIES).findtext("{http://purl.org/dc/elements/1.1/}title"))
+    except XMLSyntaxError:
+        return None
 
 
 def _guard(archive: zipfile.ZipFile) -> None:

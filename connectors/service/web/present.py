@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 _HIDDEN: Final = "•••"
+#: Seconds since the Unix epoch that no calendar holds.
+_NEVER: Final = 253_402_300_800
 #: What people call a kind of sync.
 KINDS: Final[Mapping[str, str]] = {
     JobType.FULL: "Full sync",
@@ -199,12 +201,11 @@ def _expected(view: ConnectorView) -> int | None:
     last, running = view.last_job, view.running
     if last is None or running is None or last.job_type != running.job_type or last.status != JobStatus.COMPLETED:
         return None
-    return Counters.from_dict(last.metadata.get("counters")).read or None
+    return last.counters.get("read") or None
 
 
 def _reads_changes(connector: Connector) -> bool:
-    feature = connector.features.get("incremental_sync") or {}
-    return bool(feature.get("enabled")) and connector.last_synced is not None
+    return connector.has_feature("incremental_sync") and connector.last_synced is not None
 
 
 def _connector_state(view: ConnectorView, running: JobCard | None, last: JobCard | None) -> State:
@@ -219,6 +220,8 @@ def _connector_state(view: ConnectorView, running: JobCard | None, last: JobCard
         return State("Paused", "idle")
     if connector.status == ConnectorStatus.ERROR or connector.last_sync_status == JobStatus.ERROR:
         return State("Failed", "bad")
+    if connector.status == ConnectorStatus.NEEDS_CONFIGURATION:
+        return State("Needs configuration", "warn")
     if connector.last_synced is None:
         return State("Never synced yet", "idle")
     if last is not None and last.state.words == "Cancelled":
@@ -230,9 +233,9 @@ def _connector_state(view: ConnectorView, running: JobCard | None, last: JobCard
 
 def job_card(job: SyncJob, *, expected: int | None = None) -> JobCard:
     """Returns a job as it is shown."""
-    counters = Counters.from_dict(job.metadata.get("counters"))
+    counters = Counters.from_dict(job.counters)
     outcomes = [Outcome(name, _OUTCOME_WORDS[name], number) for name in OUTCOMES if (number := getattr(counters, name))]
-    resume_at = job.metadata.get("resume_at")
+    resume_at = job.number("resume_at")
     waits = job.status == JobStatus.SUSPENDED
     return JobCard(
         id=job.id,
@@ -251,8 +254,8 @@ def job_card(job: SyncJob, *, expected: int | None = None) -> JobCard:
         in_flight=max(0, counters.read - counters.settled),
         held=job.total_document_count,
         error=mask(job.error) if job.error else None,
-        incomplete=[mask(str(reason)) for reason in job.metadata.get("incomplete") or ()],
-        resume_at=datetime.fromtimestamp(float(resume_at), UTC) if resume_at and waits else None,
+        incomplete=[mask(reason) for reason in job.incomplete],
+        resume_at=datetime.fromtimestamp(resume_at, UTC) if 0 < resume_at < _NEVER and waits else None,
         worker=job.worker_hostname,
         expected=expected,
     )
@@ -274,7 +277,7 @@ def history(jobs: Iterable[SyncJob]) -> list[JobCard]:
 
 def _job_state(job: SyncJob) -> State:
     if job.status == JobStatus.COMPLETED:
-        troubled = Counters.from_dict(job.metadata.get("counters")).dead_lettered or job.metadata.get("incomplete")
+        troubled = job.counters.get("dead_lettered") or job.incomplete
         return State("Completed with gaps", "warn") if troubled else State("Completed", "ok")
     if job.status == JobStatus.SUSPENDED:
         # With an error it waits for somebody to mend something, without one for the daemon's next start.

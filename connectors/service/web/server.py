@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -136,6 +137,7 @@ class WebServer:
             timeout_graceful_shutdown=_GRACE,
             ws="none",
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_no_stop)
         config.load()
         return QuietServer(config)
 
@@ -181,6 +183,11 @@ class WebServer:
             "address that this machine has",
             field="web.host",
         )
+
+
+def _is_no_stop(record: logging.LogRecord) -> bool:
+    """Keeps back the traceback of a request that the end of the server cut off: a visitor who is slow is no fault."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 async def _is_connectors(host: str, port: int) -> bool:

@@ -26,6 +26,7 @@ from connectors.errors import (
 )
 from connectors.logger import mask
 from connectors.runtime import Runtime
+from connectors.service.drafts import draft_is_in_force, draft_problems
 from connectors.service.metrics import Metrics
 from connectors.service.operations import ConnectorView, Operations
 from connectors.service.web import words
@@ -181,6 +182,8 @@ class Views:
             "schedules": _schedules(view),
             "settings": settings(view.connector),
             "rules": words.rules_in_words(rules),
+            "draft_problems": draft_problems(view.connector),
+            "draft_is_in_force": draft_is_in_force(view.connector),
             "advanced": words.advanced_rules(rules),
         }
 
@@ -325,8 +328,12 @@ def _schedules(view: ConnectorView) -> list[tuple[str, str]]:
     """Returns the kinds of sync with when they run, in words."""
     connector = view.connector
     timezone = str(connector.scheduling.get("timezone") or "UTC")
-    return [
-        (KINDS[job_type], words.schedule_in_words(interval, timezone))
-        for job_type in JobType
-        if (interval := connector.interval(job_type))
-    ]
+    found: list[tuple[str, str]] = []
+    for job_type in JobType:
+        try:
+            interval = connector.interval(job_type)
+        except ConfigurationError as error:  # another tool may write anything
+            found.append((KINDS[job_type], mask(str(error))))
+        else:
+            found += [(KINDS[job_type], words.schedule_in_words(interval, timezone))] if interval else []
+    return found

@@ -141,6 +141,9 @@ def schedule_in_words(interval: str, timezone: str) -> str:
 
 def rules_in_words(filtering: Filter) -> list[str]:
     """Returns the basic rules in the order in which they decide, each as a sentence; the default rule comes last."""
+    strange = [rule for rule in filtering.basic_rules if not isinstance(rule, Mapping)]
+    if strange:  # another tool may write anything
+        return [mask(f"{rule!r} is no rule.") for rule in strange]
     try:
         rules = parse(filtering.basic_rules)
     except InvalidFilteringError as error:

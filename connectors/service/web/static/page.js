@@ -84,6 +84,7 @@ async function refresh() {
     if (live.hasAttribute("data-busy")) pause = BUSY;
   } catch {
     document.getElementById("offline").hidden = false;
+    pause = BUSY;
   }
   if (!document.hidden) timer = setTimeout(refresh, pause);
 }

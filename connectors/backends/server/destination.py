@@ -1,0 +1,284 @@
+"""Where documents go: the `Destination` of a search server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from connectors.backends.ports import (
+    Failure,
+    FailureKind,
+    IndexHandle,
+    IndexInfo,
+    IndexSpec,
+    Operation,
+    SearchPage,
+    StampPage,
+    WriteResult,
+)
+from connectors.backends.server.bulk import (
+    EMPTY_ID,
+    ITEM_FILTER,
+    STAMP,
+    IndexMissingError,
+    build,
+    outcome,
+    strip_stamp,
+)
+from connectors.backends.server.client import NDJSON, Client, Response
+from connectors.backends.server.faults import reason_of
+from connectors.backends.server.indices import Indices
+from connectors.backends.server.names import path_of, write_alias
+from connectors.backends.server.search import search_index
+from connectors.backends.server.stamps import of_connector, read_ids, read_stamps
+from connectors.errors import IndexChangedError, NotFoundError, RetryableError
+
+__all__ = ["ServerDestination"]
+
+T = TypeVar("T")
+
+_FETCHED_AT_ONCE: Final = 500
+_DELETED_AT_ONCE: Final = 10_000
+_ALIASES: Final = "*@Connectors-*"
+#: What stands before a document in an answer; a quote within an id is escaped, so this stands nowhere else.
+_SOURCE: Final = ',"_source":'
+_scan: Final = json.JSONDecoder().raw_decode
+
+
+class ServerDestination:
+    """Documents on one server; made by `ServerBackend`.
+
+    Args:
+        release: called by `close`.
+    """
+
+    def __init__(self, client: Client, *, release: Callable[[], Awaitable[None]]) -> None:
+        self._client = client
+        self._release = release
+        self._indices = Indices(client)
+        self._where = f"{client.product.name} {client.url}"
+        self._written: set[str] = set()  # indices whose last writes a search may not see yet
+
+    # Indices
+
+    async def prepare(self, spec: IndexSpec) -> IndexInfo:
+        """Creates the index when it is missing and says what it is.
+
+        Raises:
+            ConfigurationError: nothing can be written there: a data stream, a wrong pipeline or language, say.
+        """
+        return await self._indices.prepare(spec)
+
+    async def info(self, index: str, pipeline: Mapping[str, Any] | None = None) -> IndexInfo | None:
+        """Says what the index is, None when there is none; with the same pipeline, as `prepare` said it."""
+        return await self._indices.info(index, pipeline)
+
+    async def indices(self) -> list[str]:
+        """Returns the names of the indices that we write to, and the aliases of the operator's that lead there."""
+        response = await self._client.request("GET", f"/{_ALIASES}/_alias")
+        names: set[str] = set()
+        for index, entry in (response.json() if response.ok else {}).items():
+            names.add(index)
+            names.update(name for name, alias in entry["aliases"].items() if not alias.get("is_hidden"))
+        return sorted(names)
+
+    # Writing
+
+    async def write(self, handle: IndexHandle, operations: Sequence[Operation]) -> WriteResult:
+        """Writes and deletes in the given order; raises IndexChangedError when the index is not that of the handle.
+
+        When the call raises or is cancelled, part of the batch may have been written; sending it again is right.
+        """
+        failures: dict[int, Failure] = {}
+
+        async def send() -> int | None:
+            failures.clear()  # of a first try that found the index without our alias
+            return await self._send(handle, operations, 0, failures)
+
+        try:
+            too_large = await self._present(handle, send)
+        finally:
+            self._written.add(handle.index)
+        return WriteResult(failures, too_large=too_large)
+
+    async def _send(
+        self, handle: IndexHandle, operations: Sequence[Operation], first: int, failures: dict[int, Failure]
+    ) -> int | None:
+        """Writes these operations, of which the first has this place in the batch.
+
+        Returns the size of the smallest body that the server took as too large. Such a one is sent in two halves, in
+        order; a document that is too large alone is refused.
+        """
+        body, positions = build(handle, operations, first, failures)
+        if not positions:
+            return None
+        response = await self._bulk(handle, body)
+        if response.status == 413:
+            if len(operations) == 1:
+                failures[first] = Failure(
+                    FailureKind.REFUSED,
+                    f"the document is too large for a request ({len(body)} bytes; see http.max_content_length)",
+                )
+                return len(body)
+            middle = len(operations) // 2
+            sizes = [
+                await self._send(handle, operations[:middle], first, failures),
+                await self._send(handle, operations[middle:], first + middle, failures),
+            ]
+            return min(filter(None, sizes), default=len(body))
+        if not response.ok:
+            raise self._client.refused(response, f"a bulk request for {handle.index}")
+        answer = response.json()
+        items = answer.get("items") if isinstance(answer, dict) else None
+        if not isinstance(items, list) or len(items) != len(positions):
+            raise RetryableError(f"{self._where} did not answer a bulk request item by item")
+        if answer.get("errors"):
+            for position, item in zip(positions, items, strict=True):
+                if (failure := outcome(item, self._where)) is not None:
+                    failures[position] = failure
+        return None
+
+    async def _bulk(self, handle: IndexHandle, body: bytes) -> Response:
+        params = {"require_alias": "true", "filter_path": ITEM_FILTER}
+        if handle.pipeline and handle.pipeline.get("name"):
+            params["pipeline"] = str(handle.pipeline["name"])
+        return await self._client.request(
+            "POST",
+            f"{path_of(write_alias(handle.index, handle.uuid))}/_bulk",
+            params=params,
+            body=body,
+            content_type=NDJSON,
+        )
+
+    async def _present(self, handle: IndexHandle, use: Callable[[], Awaitable[T]]) -> T:
+        """Uses the handle's index through our alias, which is put there again if somebody took it away."""
+        try:
+            return await use()
+        except IndexMissingError:
+            await self._indices.restore_alias(handle)
+        try:
+            return await use()
+        except IndexMissingError:
+            raise IndexChangedError(f'The index "{handle.index}" was deleted while the sync ran') from None
+
+    # What the index holds
+
+    async def stamps(self, handle: IndexHandle) -> AsyncIterator[StampPage]:
+        """Yields the stamps of all documents that the connector wrote, all acknowledged writes included."""
+        try:
+            async with aclosing(read_stamps(self._client, handle)) as pages:
+                async for page in pages:
+                    yield page
+        except IndexMissingError:
+            await self._indices.restore_alias(handle)
+            raise RetryableError(f'The index "{handle.index}" was without our alias, which is there again') from None
+
+    async def find_ids(self, handle: IndexHandle, digests: Sequence[bytes]) -> list[tuple[bytes, str]]:
+        """Returns `(digest, _id)` of those of the connector's documents that have one of these digests."""
+        if not digests:
+            return []
+        return await self._present(handle, partial(read_ids, self._client, handle, digests))
+
+    async def fetch(self, index: str, ids: Sequence[str]) -> dict[str, bytes]:
+        """Returns `_id` → the document as JSON bytes, for those that are there; without the stamp."""
+        found: dict[str, bytes] = {}
+        for start in range(0, len(ids), _FETCHED_AT_ONCE):
+            part = [id_ or EMPTY_ID for id_ in ids[start : start + _FETCHED_AT_ONCE]]
+            path = path_of(self._indices.written(index))
+            response = await self._client.request("POST", f"{path}/_mget", body={"ids": part})
+            if response.status == 404:
+                return {}
+            if not response.ok:
+                raise self._client.refused(response, f"to fetch documents of {index}")
+            found.update(_documents(response))
+        return found
+
+    async def count(self, index: str, connector_id: str | None = None) -> int:
+        """Returns the number of documents, of one connector or of all; 0 where there is no index."""
+        await self._show_writes(index)
+        query = {"match_all": {}} if connector_id is None else of_connector(connector_id)
+        response = await self._client.request("POST", f"{path_of(index)}/_count", body={"query": query})
+        if response.status == 404:
+            return 0
+        if not response.ok:
+            raise self._client.refused(response, f"to count documents of {index}")
+        return int(response.json()["count"])
+
+    async def purge(self, index: str, connector_id: str) -> int:
+        """Deletes all documents of the connector and returns their number; those of other writers stay."""
+        total = 0
+        while True:
+            await self._client.request("POST", f"{path_of(index)}/_refresh")
+            # A limited number at a time, so that no request outlasts its time-out. A document that is written
+            # meanwhile is met again in the next round.
+            response = await self._client.request(
+                "POST",
+                f"{path_of(index)}/_delete_by_query",
+                params={"conflicts": "proceed", "refresh": "true", "max_docs": str(_DELETED_AT_ONCE)},
+                body={"query": of_connector(connector_id)},
+            )
+            if response.status == 404:
+                return total
+            if not response.ok:
+                raise self._client.refused(response, f"to delete documents of {index}")
+            answer = response.json()
+            total += int(answer["deleted"])
+            if not answer["total"]:
+                return total
+            if answer["failures"]:
+                raise RetryableError(f"deleting documents of {index} failed in part: {answer['failures'][0]}")
+
+    async def search(self, index: str, query: str, *, limit: int = 10, offset: int = 0) -> SearchPage:
+        """Searches for people; see `connectors.backends.query_language`. Raises NotFoundError without such an index.
+
+        `total` is exact up to 10,000 and stays there beyond; hits behind the first 10,000 cannot be had. A hit's
+        `source` has the first 300 characters of `body`.
+        """
+        await self._show_writes(index)
+        page = await search_index(self._client, index, query, limit, offset)
+        if page is None:
+            raise NotFoundError(f'There is no index "{index}"; the page lists those that there are')
+        return page
+
+    async def _show_writes(self, index: str) -> None:
+        """Makes what this process wrote visible to searches; what others wrote shows within a second by itself."""
+        if index in self._written:
+            self._written.discard(index)
+            await self._client.request("POST", f"{path_of(index)}/_refresh")
+
+    async def maintain(self) -> None:
+        """Does nothing: the server keeps house by itself."""
+
+    async def close(self) -> None:
+        """Releases the connections, which end once the store is closed too; may be called twice."""
+        await self._release()
+
+
+def _documents(response: Response) -> dict[str, bytes]:
+    """Returns the documents of an answer as the bytes that they were stored as.
+
+    The bytes are cut out of the answer: read and written again, numbers of more than 64 bits would not be the same.
+    """
+    answer = response.json()
+    text = response.body.decode()
+    found: dict[str, bytes] = {}
+    position = 0
+    for item in answer["docs"]:
+        if "error" in item and item["error"].get("type") != "index_not_found_exception":
+            # It must not be taken for one that is not there.
+            raise RetryableError(f"a document cannot be fetched: {reason_of(item['error'])}")
+        if not item.get("found") or "_source" not in item:
+            continue
+        start = text.index(_SOURCE, position) + len(_SOURCE)
+        _, position = _scan(text, start)
+        given = strip_stamp(text[start:position], _scan)
+        if given is None:  # an ingest pipeline moved the stamp, or another writer made the document
+            given = orjson.dumps({key: value for key, value in item["_source"].items() if key != STAMP})
+        id_ = item["_id"]
+        found["" if id_ == EMPTY_ID else id_] = given
+    return found

@@ -1,0 +1,152 @@
+"""Reads the stamps of one connector's documents out of an index: a point in time, page after page, in slices."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+from connectors.backends.ports import DIGEST_SIZE, HASH_SIZE, IndexHandle, StampPage
+from connectors.backends.server.bulk import EMPTY_ID, STAMP, IndexMissingError
+from connectors.backends.server.client import Client, Response
+from connectors.backends.server.faults import error_of, reason_of
+from connectors.backends.server.names import path_of, write_alias
+from connectors.errors import RetryableError
+
+__all__ = ["of_connector", "read_ids", "read_stamps"]
+
+#: Hits of one request: as many as servers allow unless told otherwise.
+PAGE: Final = 10_000
+
+_KEEP_ALIVE: Final = "5m"
+_FILTER: Final = "pit_id,timed_out,_shards.failed,hits.hits.fields,hits.hits.sort,error,status"
+_ID, _HASH, _FINGERPRINT = f"{STAMP}.id", f"{STAMP}.hash", f"{STAMP}.fingerprint"
+_NO_HASH: Final = "0" * (2 * HASH_SIZE)
+
+
+def of_connector(connector_id: str) -> dict[str, Any]:
+    """Returns the query for one connector's documents."""
+    return {"term": {f"{STAMP}.connector": connector_id}}
+
+
+async def read_stamps(client: Client, handle: IndexHandle) -> AsyncGenerator[StampPage, None]:
+    """Yields all stamps, those of writes that were acknowledged before included.
+
+    Memory holds one page. The point in time is closed at the end, also when the reader stops in between.
+
+    Raises:
+        IndexMissingError: our alias is not there.
+        RetryableError: a part of the index did not answer; all has to be read again.
+    """
+    alias = write_alias(handle.index, handle.uuid)
+    _found(await client.request("POST", f"{path_of(alias)}/_refresh"))
+    of_ours = of_connector(handle.connector_id)
+    by_place = (await client.server()).version >= client.product.shard_doc
+    slices = [of_ours] if by_place else await _slices(client, alias, of_ours)
+    async with _point_in_time(client, alias) as pit:
+        for part in slices:
+            body: dict[str, Any] = {
+                "size": PAGE,
+                # By place in the index nothing has to be compared; where that is not known, by what is unique.
+                "sort": [{"_shard_doc": "asc"} if by_place else {_ID: "asc"}],
+                "track_total_hits": False,
+                "stored_fields": "_none_",  # not even the `_id`: it lies with the source, which costs most of the time
+                "docvalue_fields": [_ID, _HASH, _FINGERPRINT],
+                "query": {"bool": {"filter": part}},
+            }
+            full = True
+            while full:
+                body["pit"] = {"id": pit[0], "keep_alive": _KEEP_ALIVE}
+                answer = await _search(client, body)
+                pit[0] = answer.get("pit_id", pit[0])  # the server may give it another name from page to page
+                hits = (answer.get("hits") or {}).get("hits") or []
+                if hits:
+                    yield _page(hits, handle.fingerprint)
+                    body["search_after"] = hits[-1]["sort"]
+                full = len(hits) == PAGE
+
+
+async def _slices(client: Client, alias: str, of_ours: dict[str, Any]) -> list[Any]:
+    """Returns queries that have all digests between them, each of about a page.
+
+    A search that sorts looks at everything that matches its query, for every page again. Digests are spread evenly, so
+    a range of them is looked up in the index and has only as many documents as it should.
+    """
+    counted = _found(await client.request("POST", f"{path_of(alias)}/_count", body={"query": of_ours})).json()
+    number = int(counted["count"]) // (PAGE // 2) + 1
+    bounds = [f"{(1 << 64) * place // number:016x}" for place in range(1, number)]
+    lower: list[dict[str, Any]] = [{}, *({"gte": bound} for bound in bounds)]
+    upper: list[dict[str, Any]] = [*({"lt": bound} for bound in bounds), {}]
+    ranges = ({**low, **high} for low, high in zip(lower, upper, strict=True))
+    return [[of_ours, {"range": {_ID: limits}}] if limits else [of_ours] for limits in ranges]
+
+
+@asynccontextmanager
+async def _point_in_time(client: Client, alias: str) -> AsyncIterator[list[str]]:
+    product = client.product
+    response = _found(
+        await client.request("POST", f"{path_of(alias)}/{product.pit_path}", params={"keep_alive": _KEEP_ALIVE})
+    )
+    pit = [str(response.json()[product.pit_id])]
+    try:
+        yield pit
+    finally:
+        closing: Mapping[str, Any] = {product.pit_id: pit if product.pit_list else pit[0]}
+        with suppress(RetryableError):  # the server cannot be reached: then it runs out by itself
+            await client.request("DELETE", f"/{product.pit_close}", body=closing)
+
+
+async def _search(client: Client, body: Mapping[str, Any]) -> dict[str, Any]:
+    response = await client.request("POST", "/_search", params={"filter_path": _FILTER}, body=body)
+    answer: dict[str, Any] = response.json()
+    if not response.ok:  # the point in time was lost, with a node, say
+        raise RetryableError(f"reading the index was cut short: {reason_of(error_of(response.body))}")
+    if answer.get("timed_out") or (answer.get("_shards") or {}).get("failed"):
+        raise RetryableError("a part of the index did not answer; what was read is not everything")
+    return answer
+
+
+def _page(hits: Sequence[Mapping[str, Any]], fingerprint: str) -> StampPage:
+    ids: list[str] = []
+    hashes: list[str] = []
+    for hit in hits:
+        fields = hit.get("fields") or {}
+        (digest,) = fields.get(_ID) or ("",)
+        if len(digest) != 2 * DIGEST_SIZE:
+            continue  # not written by us, whatever its stamp says
+        (content_hash,) = fields.get(_HASH) or (_NO_HASH,)
+        ids.append(digest)
+        hashes.append(content_hash if fields.get(_FINGERPRINT) == [fingerprint] else _NO_HASH)
+    return StampPage(bytes.fromhex("".join(ids)), bytes.fromhex("".join(hashes)))
+
+
+async def read_ids(client: Client, handle: IndexHandle, digests: Sequence[bytes]) -> list[tuple[bytes, str]]:
+    """Returns `(digest, _id)` of the connector's documents with these digests; raises IndexMissingError."""
+    alias = path_of(write_alias(handle.index, handle.uuid))
+    _found(await client.request("POST", f"{alias}/_refresh"))
+    found: list[tuple[bytes, str]] = []
+    for start in range(0, len(digests), PAGE):
+        wanted = [digest.hex() for digest in digests[start : start + PAGE]]
+        body = {
+            "size": PAGE,
+            "track_total_hits": False,
+            "_source": False,
+            "docvalue_fields": [_ID],
+            "query": {"bool": {"filter": [of_connector(handle.connector_id), {"terms": {_ID: wanted}}]}},
+        }
+        params = {"filter_path": "timed_out,_shards.failed,hits.hits._id,hits.hits.fields"}
+        answer = _found(await client.request("POST", f"{alias}/_search", params=params, body=body)).json()
+        if answer.get("timed_out") or answer["_shards"].get("failed"):
+            raise RetryableError("a part of the index did not answer")
+        for hit in (answer.get("hits") or {}).get("hits") or ():
+            id_ = hit["_id"]
+            found.append((bytes.fromhex(hit["fields"][_ID][0]), "" if id_ == EMPTY_ID else id_))
+    return found
+
+
+def _found(response: Response) -> Response:
+    if response.status == 404:
+        raise IndexMissingError
+    if not response.ok:
+        raise RetryableError(f"reading the index failed: {reason_of(error_of(response.body))}")
+    return response

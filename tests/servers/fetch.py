@@ -1,0 +1,136 @@
+"""Fetches a server's software once, into a cache that all checkouts of one user share.
+
+Nothing of the servers belongs to this project: what their owners publish is fetched when a test asks, by Maven and
+its ordinary settings (mirrors and proxies included), and never handed on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.servers.flavours import Flavour
+from tests.servers.java import MissingError, maven
+
+__all__ = ["cache_folder", "fetched", "software"]
+
+_PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+#: What the modules' own metadata forgets to name.
+_ADDED: Final = {
+    "os2": ("com.google.guava:guava:33.2.1-jre",),
+    "os3": ("com.google.guava:guava:33.2.1-jre", "org.opensearch.plugin:transport-grpc-spi:3.6.0"),
+}
+
+
+def cache_folder() -> Path:
+    """Returns `CONNECTORS_TEST_CACHE`, or `connectors-test-servers` in the user's cache folder."""
+    if named := os.environ.get("CONNECTORS_TEST_CACHE"):
+        return Path(named).absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).absolute() / "connectors-test-servers"
+
+
+def fetched(flavour: Flavour) -> bool:
+    """Says whether the software is in the cache."""
+    return _home(flavour).is_dir()
+
+
+def software(flavour: Flavour) -> Path:
+    """Returns the folder with the server's software, which is fetched first when it is not there.
+
+    A folder appears whole or not at all, and two processes fetch one after the other. Raises MissingError.
+    """
+    home = _home(flavour)
+    if home.is_dir():
+        return home
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(home.parent / f".{home.name}.lock"):
+        if home.is_dir():
+            return home
+        for left in home.parent.glob(f".{home.name}-*"):  # of a process that was killed: we hold the lock
+            shutil.rmtree(left)
+        work = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
+        try:
+            fetch = _fetch_elasticsearch if flavour.product == "elasticsearch" else _fetch_opensearch
+            fetch(flavour, work).rename(home)
+        finally:
+            shutil.rmtree(work)
+    return home
+
+
+def _home(flavour: Flavour) -> Path:
+    return cache_folder() / f"{flavour.name}-{flavour.version}"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch_elasticsearch(flavour: Flavour, work: Path) -> Path:
+    """Takes the server out of the archive of a product that ships one, and leaves the rest."""
+    _mvn(
+        work,
+        f"{_PLUGIN}:unpack",
+        f"-Dartifact={flavour.artefact}",
+        f"-DoutputDirectory={work / 'unpacked'}",
+        "-Dmdep.unpack.includes=sonarqube-*/elasticsearch/**",
+    )
+    found = list(work.glob(f"unpacked/*/elasticsearch/lib/elasticsearch-{flavour.version}.jar"))
+    if len(found) != 1:
+        raise MissingError(f"{flavour.artefact} does not hold {flavour.title} where it was expected.")
+    home = found[0].parent.parent
+    (home / "plugins").mkdir(exist_ok=True)  # the server looks for the folder, and the archive has no empty ones
+    return home
+
+
+def _fetch_opensearch(flavour: Flavour, work: Path) -> Path:
+    """Collects every module of the server with what it needs, as one flat class path."""
+    pom = work / "pom.xml"
+    pom.write_text(_pom((flavour.artefact, *_ADDED[flavour.name])), encoding="utf-8")
+    home = work / "home"
+    _mvn(
+        work,
+        "--file",
+        str(pom),
+        f"{_PLUGIN}:copy-dependencies",
+        "-DincludeScope=runtime",
+        f"-DoutputDirectory={home / 'lib'}",
+    )
+    return home
+
+
+def _pom(coordinates: tuple[str, ...]) -> str:
+    dependencies = "".join(
+        "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>".format(
+            *coordinate.split(":")
+        )
+        for coordinate in coordinates
+    )
+    return (
+        "<project><modelVersion>4.0.0</modelVersion><groupId>local</groupId><artifactId>server</artifactId>"
+        f"<version>1</version><packaging>pom</packaging><dependencies>{dependencies}</dependencies></project>"
+    )
+
+
+def _mvn(work: Path, *arguments: str) -> None:
+    """Runs Maven with a repository of its own, so that archives of a gigabyte do not stay in the user's."""
+    done = subprocess.run(
+        [maven(), "--batch-mode", "--quiet", f"-Dmaven.repo.local={work / 'repository'}", *arguments],
+        cwd=work,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise MissingError(f"Maven could not fetch the server (no network?):\n{done.stdout[-2000:]}")
