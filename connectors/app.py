@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["App", "Application", "catalog_for", "config_file", "equip", "open_app", "open_application", "read_config"]
 
 #: Sources that come with the project: service type → module:Class.
-BUILT_IN_SOURCES: Final[Mapping[str, str]] = {"directory": "connectors.sources.directory:DirectoryDataSource"}
+BUILT_IN_SOURCES: Final[Mapping[str, str]] = {
+    "directory": "connectors.sources.directory:DirectoryDataSource",
+    "mongodb": "connectors.sources.mongodb:MongoDBDataSource",
+    "mysql": "connectors.sources.mysql:MySQLDataSource",
+    "postgresql": "connectors.sources.postgresql:PostgreSQLDataSource",
+}
 _ENTRY_POINTS: Final = "connectors.sources"
 
 

@@ -11,6 +11,7 @@
     │   ├── DeletionGuardError        the sync would delete too much; the operator decides
     │   ├── DeadLetterLimitError      so many documents are refused that something else is wrong
     │   ├── IndexChangedError         the index was deleted or recreated during the sync
+    │   ├── FullSyncNeededError       an incremental sync lost its position; a full one is queued
     │   └── LeaseLostError            another worker owns the connector now; send nothing more
     ├── SkippableError                costs this one document, which becomes a dead letter
     ├── NotFoundError                 the named connector, job or index does not exist
@@ -28,6 +29,7 @@ __all__ = [
     "ConnectorsError",
     "DeadLetterLimitError",
     "DeletionGuardError",
+    "FullSyncNeededError",
     "IndexChangedError",
     "InvalidFilteringError",
     "LeaseLostError",
@@ -102,6 +104,17 @@ class DeadLetterLimitError(SyncError):
 
 class IndexChangedError(SyncError):
     """The index is not the one that the sync started with."""
+
+
+class FullSyncNeededError(SyncError):
+    """Changes cannot be followed from where the last sync ended, so a full sync is queued.
+
+    Args:
+        reason: what was lost, and where.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}: only a full sync makes the index true again, and it is queued")
 
 
 class LeaseLostError(SyncError):

@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 from connectors.errors import (
     ConfigurationError,
     ConnectorsError,
+    FullSyncNeededError,
     InvalidFilteringError,
     RetryableError,
     SkippableError,
@@ -62,6 +63,7 @@ __all__ = [
     "Document",
     "Field",
     "FrameworkConfig",
+    "FullSyncNeededError",
     "InvalidFilteringError",
     "LazyDownload",
     "RetryableError",

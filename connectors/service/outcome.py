@@ -31,6 +31,7 @@ from connectors.byoc import (
 from connectors.errors import (
     ConfigurationError,
     ConnectorsError,
+    FullSyncNeededError,
     InvalidFilteringError,
     LeaseLostError,
     RetryableError,
@@ -121,9 +122,10 @@ class Outcome:
         await self._commit(job, connector, result.state)
         self._report(result)
         if result.needs_full:
-            await self._store.create_job(
-                self._connector, JobType.FULL, TriggerMethod.SCHEDULED, now=self._runtime.now()
-            )
+            await self._queue_full_sync()
+
+    async def _queue_full_sync(self) -> None:
+        await self._store.create_job(self._connector, JobType.FULL, TriggerMethod.SCHEDULED, now=self._runtime.now())
 
     async def suspend(self) -> None:
         """The worker ends; the job goes on at the next start."""
@@ -149,6 +151,8 @@ class Outcome:
             self._logger.warning("%s (tried again in %s)", message, format_duration(pause))
         else:
             await self._end(stored, JobStatus.ERROR, message)
+            if isinstance(error, FullSyncNeededError):
+                await self._queue_full_sync()
             # With the place, where it is a defect of the source or of ours.
             self._logger.error(
                 "sync failed: %s", message, exc_info=None if isinstance(error, ConnectorsError) else error

@@ -68,6 +68,27 @@ class Case(ABC):
     def rules(self) -> tuple[list[dict[str, Any]], Sequence[str]]:
         """Returns basic rules, and the ids of the documents that they drop."""
 
+    # What a case may add
+
+    @classmethod
+    def obstacle(cls) -> str | None:
+        """Says why the source's server cannot run here; None when it can."""
+        return None
+
+    def advanced(self) -> tuple[Any, Sequence[str]] | None:
+        """Returns advanced rules, and the ids of the documents that they drop; None for a source without them."""
+        return None
+
+    def mutate_incrementally(self) -> Mapping[str, int] | None:
+        """Changes what an incremental sync sees; returns how many documents: `added`, `changed`, `deleted`.
+
+        Other keys are counters of the job, such as `read`.
+        """
+        return None
+
+    def close(self) -> None:  # noqa: B027 - a case without a server has nothing to do
+        """Ends the server."""
+
 
 class Run:
     """One functional test."""
@@ -79,6 +100,12 @@ class Run:
 
     async def run(self) -> None:
         """Runs all steps; raises Difference at the first that is wrong."""
+        try:
+            await self._run()
+        finally:
+            self._case.close()
+
+    async def _run(self) -> None:
         case = self._case
         case.prepare()
         self._configure([])
@@ -94,27 +121,48 @@ class Run:
         await self._step("with rules", {"filtered": len(dropped), "vanished": len(dropped)}, without=dropped)
         self._configure([])
         await self._step("without rules", {"indexed": len(dropped), "filtered": 0})
+        if (advanced := case.advanced()) is not None:
+            queries, dropped = advanced
+            self._configure([], queries)
+            await self._step("with advanced rules", {"indexed": 0, "vanished": len(dropped)}, without=dropped)
+            self._configure([])
+            await self._step("without advanced rules", {"indexed": len(dropped)})
+        if (changed := case.mutate_incrementally()) is not None:
+            counters = {key: number for key, number in changed.items() if key not in {"added", "changed"}}
+            await self._step(
+                "incremental",
+                {**counters, "indexed": changed["added"] + changed["changed"]},
+                command=("sync", CONNECTOR, "--type", "incremental", "--json"),
+            )
+            await self._step("nothing was missed", {"indexed": 0, "vanished": 0})
 
-    def _configure(self, rules: list[dict[str, Any]]) -> None:
+    def _configure(self, rules: list[dict[str, Any]], advanced: Any = None) -> None:
         connector = {
             "id": CONNECTOR,
             "service_type": self._case.service_type,
             "index": INDEX,
             "configuration": self._case.configuration(),
-            "filtering": {"rules": rules},
+            "filtering": {"rules": rules} if advanced is None else {"rules": rules, "advanced": advanced},
         }
         self._config.write_text(
             yaml.safe_dump({"service": {"data_dir": str(self._folder / "data")}, "connectors": [connector]})
         )
 
-    async def _step(self, name: str, counters: Mapping[str, int], without: Sequence[str] = ()) -> None:
+    async def _step(
+        self,
+        name: str,
+        counters: Mapping[str, int],
+        without: Sequence[str] = (),
+        command: Sequence[str] = ("run", "--once", "--json"),
+    ) -> None:
         began = time.perf_counter()
-        command = [sys.executable, "-m", "connectors", "--config", str(self._config), "run", "--once", "--json"]
-        out, code, kibibytes = await asyncio.to_thread(_run, command)
+        whole = [sys.executable, "-m", "connectors", "--config", str(self._config), *command]
+        out, code, kibibytes = await asyncio.to_thread(_run, whole)
         seconds = time.perf_counter() - began
         if code:
             raise Difference(f"{name}: the sync ended with exit code {code}")
-        job = json.loads(out)["jobs"][0]
+        printed = json.loads(out)
+        job = printed["jobs"][0] if "jobs" in printed else printed
         if job["status"] != "completed":
             raise Difference(f"{name}: the job is {job['status']}: {job.get('error')}")
         told = job["counters"]

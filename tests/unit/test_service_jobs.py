@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from connectors.errors import ConfigurationError, RetryableError, SuspendSync
+from connectors.byoc import JobType
+from connectors.errors import ConfigurationError, FullSyncNeededError, RetryableError, SuspendSync
 from connectors.logger import register_secrets
 from connectors.source import Skipped
 from tests.support.service import Service, connector, play
@@ -254,3 +255,14 @@ def test_a_job_whose_end_cannot_be_stored_is_taken_up_again_after_a_while(tmp_pa
 def _fail_commits(call: str) -> None:
     if call == "commit":
         raise RetryableError("the store is locked")
+
+
+def test_an_incremental_sync_that_lost_its_position_queues_a_full_one(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        await service.sync("a")
+        service.site.scripts["a+"] = [FullSyncNeededError("the log was cut off")]
+        job = await service.sync("a", JobType.INCREMENTAL)
+        assert (job.status, "the log was cut off: only a full sync" in str(job.error)) == ("error", True)
+        assert [(job.job_type, job.status) for job in await service.jobs()][-1] == ("full", "pending")
+
+    play(scenario, tmp_path, connector("a", full=None))
