@@ -461,13 +461,13 @@ def test_discover_of_a_source_that_lists_nothing(cli: CommandLine) -> None:
 
 
 def test_sources_shows_settings_and_marks_secrets(cli: CommandLine, own: Workspace) -> None:
-    done = cli("sources")
+    assert "cannot be imported" in cli("sources").out
+    done = cli("sources", "own")
     assert done.code == 0
     lines = {line.split()[0]: line for line in done.out.splitlines() if line.strip()}
     assert "http://localhost" in lines["url"]
     assert "str, secret" in lines["password"]
     assert "required" in lines["password"]
-    assert "cannot be imported" in done.out
     (shape,) = cli("sources", "own", "--json").json["sources"]
     assert shape["incremental_sync"] is True
     settings: dict[str, Any] = {each["name"]: each for each in shape["settings"]}
