@@ -21,7 +21,14 @@ from elastic_transport import (
 from elasticsearch import AsyncElasticsearch
 
 from connectors.backends.server import ELASTICSEARCH, Client, Response, ServerBackend
-from connectors.backends.server.transports import CONNECTIONS, authorization, chunked, raise_tls, raise_unreachable
+from connectors.backends.server.transports import (
+    CONNECTIONS,
+    authorization,
+    chunked,
+    raise_tls,
+    raise_unreachable,
+    tls_options,
+)
 from connectors.config import ElasticsearchConfig
 from connectors.errors import ConfigurationError
 
@@ -39,23 +46,13 @@ class ElasticsearchTransport:
     """Sends requests to the nodes of one cluster in turn, leaving out for a while one that failed."""
 
     def __init__(self, config: ElasticsearchConfig) -> None:
-        options: dict[str, Any] = {}
-        if any(url.startswith("https:") for url in config.urls):
-            options = {
-                "verify_certs": config.verify_certs,
-                "ssl_show_warn": False,  # the operator has decided it, and nobody reads a warning at each start
-                "ca_certs": _text(config.ca_certs),
-                "client_cert": _text(config.client_cert),
-                "client_key": _text(config.client_key),
-                "ssl_assert_fingerprint": config.ssl_assert_fingerprint,
-            }
         try:
             self._client = AsyncElasticsearch(
                 config.urls,
                 node_class=_QuietNode,
                 connections_per_node=CONNECTIONS,
                 http_compress=False,
-                **{name: value for name, value in options.items() if value is not None},
+                **tls_options(config),
             )
         except (ValueError, OSError) as error:  # files that are not there, or are no certificates (ssl.SSLError)
             raise ConfigurationError(f"elasticsearch: {error}; mend its TLS settings", field="elasticsearch") from error
@@ -102,7 +99,3 @@ def open_elasticsearch(config: ElasticsearchConfig) -> ServerBackend:
     transport = ElasticsearchTransport(config)
     client = Client(transport, ELASTICSEARCH, url=config.url, timeout=config.request_timeout, compress=config.compress)
     return ServerBackend(client, config, connectors_index=config.connectors_index, jobs_index=config.jobs_index)
-
-
-def _text(path: object) -> str | None:
-    return None if path is None else str(path)

@@ -17,7 +17,14 @@ from opensearchpy.exceptions import ImproperlyConfigured
 from yarl import URL
 
 from connectors.backends.server import OPENSEARCH, Client, Response, ServerBackend
-from connectors.backends.server.transports import CONNECTIONS, authorization, chunked, raise_tls, raise_unreachable
+from connectors.backends.server.transports import (
+    CONNECTIONS,
+    authorization,
+    chunked,
+    raise_tls,
+    raise_unreachable,
+    tls_options,
+)
 from connectors.config import OpenSearchConfig
 from connectors.errors import ConfigurationError
 
@@ -60,16 +67,6 @@ class OpenSearchTransport:
     """Sends requests to the nodes of one cluster in turn, leaving out for a while one that failed."""
 
     def __init__(self, config: OpenSearchConfig) -> None:
-        options: dict[str, Any] = {}
-        if any(url.startswith("https:") for url in config.urls):
-            options = {
-                "verify_certs": config.verify_certs,
-                "ssl_show_warn": False,  # the operator has decided it, and nobody reads a warning at each start
-                "ca_certs": _text(config.ca_certs),
-                "client_cert": _text(config.client_cert),
-                "client_key": _text(config.client_key),
-                "ssl_assert_fingerprint": config.ssl_assert_fingerprint,
-            }
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it warns of settings that are what we mean
@@ -78,7 +75,7 @@ class OpenSearchTransport:
                     connection_class=_RawConnection,
                     maxsize=CONNECTIONS,
                     http_compress=False,
-                    **{name: value for name, value in options.items() if value is not None},
+                    **tls_options(config),
                 )
                 # Otherwise the library makes them with the first request through its own methods.
                 self._client.transport.set_connections(self._client.transport.hosts)
@@ -115,7 +112,3 @@ def open_opensearch(config: OpenSearchConfig) -> ServerBackend:
     transport = OpenSearchTransport(config)
     client = Client(transport, OPENSEARCH, url=config.url, timeout=config.request_timeout, compress=config.compress)
     return ServerBackend(client, config, connectors_index=config.connectors_index, jobs_index=config.jobs_index)
-
-
-def _text(path: object) -> str | None:
-    return None if path is None else str(path)

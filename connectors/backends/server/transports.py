@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 from io import BytesIO
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from connectors.config import ServerConfig
 from connectors.errors import RetryableError, SuspendSync
 
-__all__ = ["CONNECTIONS", "authorization", "chunked", "raise_tls", "raise_unreachable"]
+__all__ = ["CONNECTIONS", "authorization", "chunked", "raise_tls", "raise_unreachable", "tls_options"]
 
 #: Connections to one node: many, for searches, heartbeats and checkpoints must not wait behind bulk requests.
 CONNECTIONS: Final = 64
@@ -28,6 +28,21 @@ def authorization(config: ServerConfig) -> dict[str, str]:
     if config.bearer_token is not None:
         return {"authorization": f"Bearer {config.bearer_token.get_secret_value()}"}
     return {}
+
+
+def tls_options(config: ServerConfig) -> dict[str, Any]:
+    """Returns the TLS settings under the names that both client libraries have for them; none without https."""
+    if not any(url.startswith("https:") for url in config.urls):
+        return {}
+    files = {"ca_certs": config.ca_certs, "client_cert": config.client_cert, "client_key": config.client_key}
+    options: dict[str, Any] = {
+        "verify_certs": config.verify_certs,
+        "ssl_show_warn": False,  # the operator has decided it, and nobody reads a warning at each start
+        **{name: str(path) for name, path in files.items() if path is not None},
+    }
+    if config.ssl_assert_fingerprint is not None:
+        options["ssl_assert_fingerprint"] = config.ssl_assert_fingerprint
+    return options
 
 
 def chunked(body: bytes | None) -> bytes | BytesIO | None:
