@@ -313,10 +313,6 @@ class Store(Protocol):
         durable on return; raises LeaseLostError, and changes nothing, when the lease's epoch is not the last."""
         ...
 
-    async def reset_state(self, connector_id: str) -> None:
-        """Empties the state's data and the sync cursor; epoch and lease stay."""
-        ...
-
     # Jobs
 
     async def create_job(

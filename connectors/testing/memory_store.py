@@ -117,13 +117,6 @@ class MemoryStore:
             self._jobs, self._connectors = before
             raise
 
-    async def reset_state(self, connector_id: str) -> None:
-        """Empties the state's data and the sync cursor; epoch and lease stay."""
-        if connector_id in self._states:
-            self._states[connector_id] = replace(self._states[connector_id], data={})
-        if connector_id in self._connectors:
-            self._change_connector(connector_id, {"sync_cursor": None})
-
     async def create_job(
         self, connector: Connector, job_type: JobType, trigger: TriggerMethod, *, now: datetime, **metadata: Any
     ) -> SyncJob:

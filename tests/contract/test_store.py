@@ -241,17 +241,6 @@ async def test_commit_is_all_or_nothing(store: Store, connector: Connector) -> N
     assert (await store.state("one")).data == {}
 
 
-async def test_reset_empties_data_and_cursor(store: Store, connector: Connector) -> None:
-    lease = await leased(store)
-    await store.commit(lease, job_id="", connector={"sync_cursor": {"at": 1}, "name": "n"}, state={"x": 1})
-    await store.reset_state("one")
-    await store.reset_state("never seen")
-    state = await store.state("one")
-    assert (state.data, state.epoch, state.worker) == ({}, 1, "w1")
-    changed = await store.connector("one")
-    assert (changed.sync_cursor, changed.name) == (None, "n")
-
-
 # Jobs
 
 

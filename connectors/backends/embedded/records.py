@@ -44,7 +44,6 @@ __all__ = [
     "remove_connector",
     "remove_dead_letters",
     "renew",
-    "reset_state",
     "update_connector",
     "update_job",
 ]
@@ -195,13 +194,6 @@ def _lost(lease: Lease) -> LeaseLostError:
 
 def _set_data(database: Database, connector_id: str, data: Mapping[str, Any]) -> None:
     database.execute("UPDATE states SET data = ? WHERE connector_id = ?", (encode(data), connector_id))
-
-
-def reset_state(database: Database, connector_id: str) -> None:
-    with database.writing():
-        _set_data(database, connector_id, {})
-        if database.execute("SELECT 1 FROM connectors WHERE id = ?", (connector_id,)).fetchone():
-            _change_connector(database, connector_id, {"sync_cursor": None})
 
 
 # Jobs

@@ -84,10 +84,6 @@ class EmbeddedStore:
         for a job or connector that is gone, and then changes nothing."""
         await self._writer.run(records.commit, lease, job_id=job_id, job=job, connector=connector, state=state)
 
-    async def reset_state(self, connector_id: str) -> None:
-        """Empties the state's data and the sync cursor; epoch and lease stay."""
-        await self._writer.run(records.reset_state, connector_id)
-
     async def create_job(
         self, connector: Connector, job_type: JobType, trigger: TriggerMethod, *, now: datetime, **metadata: Any
     ) -> SyncJob:

@@ -117,10 +117,6 @@ class States:
 
         await self.change(lease.connector_id, give)
 
-    async def empty(self, connector_id: str) -> None:
-        """Takes the data away; epoch and lease stay."""
-        await self.change(connector_id, lambda state: replace(state, data={}) if state.data else None)
-
     async def fence(self, connector_id: str) -> None:
         """Takes everything but the epoch away, which goes one further: what a worker still does here is refused."""
 
