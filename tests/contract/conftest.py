@@ -15,6 +15,7 @@ from connectors.backends.ports import Destination, IndexHandle, IndexSpec, Store
 from connectors.testing.memory import MemoryDestination, MemoryStore
 from tests.servers.fixtures import SearchServers
 from tests.servers.search import SearchServer
+from tests.servers.serverless import serverless_proxy
 from tests.support.backends import open_backend
 
 
@@ -58,8 +59,8 @@ async def embedded(folder: Path) -> AsyncIterator[Adapter]:
 
 
 @asynccontextmanager
-async def on_server(server: SearchServer) -> AsyncIterator[Adapter]:
-    async with open_backend(server) as backend:
+async def on_server(server: SearchServer, **settings: str) -> AsyncIterator[Adapter]:
+    async with open_backend(server, **settings) as backend:
 
         @asynccontextmanager
         async def recreate(index: str) -> AsyncIterator[None]:
@@ -72,8 +73,17 @@ async def on_server(server: SearchServer) -> AsyncIterator[Adapter]:
         await backend.store.close()
 
 
+@asynccontextmanager
+async def on_serverless(server: SearchServer) -> AsyncIterator[Adapter]:
+    """Runs the tests against an imitation of a serverless project, which refuses much."""
+    proxy, project = serverless_proxy(server.url)
+    async with proxy, on_server(server, url=proxy.url) as adapter:
+        yield adapter
+        assert not project.refused
+
+
 ADAPTERS: Final = (memory, embedded)
-SERVERS: Final = ("es8", "es9", "os2", "os3")
+SERVERS: Final = ("es8", "es9", "os2", "os3", "serverless")
 
 
 @pytest.fixture(
@@ -85,7 +95,9 @@ SERVERS: Final = ("es8", "es9", "os2", "os3")
 async def adapter(
     request: pytest.FixtureRequest, tmp_path: Path, search_servers: SearchServers
 ) -> AsyncIterator[Adapter]:
-    if isinstance(request.param, str):
+    if request.param == "serverless":
+        opening = on_serverless(search_servers.get("es8"))
+    elif isinstance(request.param, str):
         opening = on_server(search_servers.get(request.param))
     else:
         opening = request.param(tmp_path)

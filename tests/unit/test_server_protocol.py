@@ -16,7 +16,7 @@ from connectors.byoc import Connector
 from connectors.errors import ConflictError, SuspendSync
 from tests.support.transport import Sent, answer, fake_client
 
-CONNECTORS, JOBS = ".elastic-connectors", ".elastic-connectors-sync-jobs"
+CONNECTORS, JOBS, STATE = ".elastic-connectors", ".elastic-connectors-sync-jobs", ".state"
 
 
 class Imitation:
@@ -76,26 +76,39 @@ async def nothing() -> None:
 
 def store_on(answers: Callable[[Sent], Response]) -> ServerStore:
     client, _ = fake_client(ELASTICSEARCH, answers)
-    return ServerStore(client, connectors=CONNECTORS, jobs=JOBS, state=".state", release=nothing)
+    return ServerStore(client, connectors=CONNECTORS, jobs=JOBS, state=STATE, release=nothing)
 
 
 async def test_without_the_api_the_indices_are_ours() -> None:
     refusal = answer(400, {"error": {"type": "invalid_index_name_exception", "reason": "must not start with '_'"}})
     client, transport = fake_client(ELASTICSEARCH, refusal)
-    assert type(await open_records(client, CONNECTORS, JOBS)) is Records
-    assert len(transport.sent) == 1
+    assert type(await open_records(client, CONNECTORS, JOBS, STATE)) is Records
+    assert [sent.target for sent in transport.sent] == ["/", "/_connector?size=1"]
 
 
 async def test_opensearch_is_not_asked_for_an_api() -> None:
     client, transport = fake_client(OPENSEARCH, answer())
-    assert type(await open_records(client, CONNECTORS, JOBS)) is Records
-    assert not transport.sent
+    assert type(await open_records(client, CONNECTORS, JOBS, STATE)) is Records
+    assert [sent.target for sent in transport.sent] == ["/"]
+
+
+async def test_a_serverless_project_keeps_records_in_indices_without_a_dot() -> None:
+    project = {"version": {"number": "8.11.0", "build_flavor": "serverless"}}
+    client, transport = fake_client(
+        ELASTICSEARCH,
+        lambda sent: answer(body=project) if sent.target == "/" else answer(404 if "GET" in sent.method else 200),
+    )
+    records = await open_records(client, CONNECTORS, JOBS, STATE)
+    await records.prepare()
+    assert type(records) is Records
+    made = {sent.target: sent.json["settings"] for sent in transport.sent if sent.method == "PUT"}
+    assert made == {f"/{name[1:]}": {"index": {"hidden": True}} for name in (CONNECTORS, JOBS, STATE)}
 
 
 async def test_an_api_that_we_may_not_use_suspends() -> None:
     client, _ = fake_client(ELASTICSEARCH, answer(403, {"error": {"type": "security_exception", "reason": "no"}}))
     with pytest.raises(SuspendSync, match="privileges"):
-        await open_records(client, CONNECTORS, JOBS)
+        await open_records(client, CONNECTORS, JOBS, STATE)
 
 
 async def test_connectors_are_created_by_the_api_and_then_written_whole() -> None:
@@ -116,10 +129,10 @@ async def test_connectors_are_created_by_the_api_and_then_written_whole() -> Non
 async def test_nothing_is_created_that_is_the_servers_to_create() -> None:
     server = Imitation()
     client, transport = fake_client(ELASTICSEARCH, server)
-    records = await open_records(client, CONNECTORS, JOBS)
+    records = await open_records(client, CONNECTORS, JOBS, STATE)
     assert isinstance(records, ApiRecords)
     await records.prepare()
-    assert [sent.target for sent in transport.sent] == ["/_connector?size=1"]
+    assert not [sent for sent in transport.sent if sent.target.startswith((f"/{CONNECTORS}", f"/{JOBS}"))]
     await records.create_connector("one", {"name": "n"})
     assert all(
         sent.headers.get("x-elastic-product-origin") == ORIGIN["x-elastic-product-origin"]
@@ -131,7 +144,7 @@ async def test_nothing_is_created_that_is_the_servers_to_create() -> None:
 async def test_a_connector_is_removed_by_the_api() -> None:
     server = Imitation()
     client, _ = fake_client(ELASTICSEARCH, server)
-    records = await open_records(client, CONNECTORS, JOBS)
+    records = await open_records(client, CONNECTORS, JOBS, STATE)
     await records.create_connector("one", {"name": "n"})
     await records.remove_connector("one")
     await records.remove_connector("one")

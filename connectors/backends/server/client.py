@@ -72,9 +72,14 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a server says of itself; version (0, 0) when it does not say."""
+    """What a server says of itself; version (0, 0) when it does not say.
+
+    `serverless` is a project of Elastic Cloud Serverless, which refuses most settings of an index, and names of indices
+    that begin with a dot.
+    """
 
     version: tuple[int, int]
+    serverless: bool = False
 
 
 class Client:
@@ -172,7 +177,9 @@ class Client:
             told = response.json() if response.ok else {}
             version = (told.get("version") if isinstance(told, Mapping) else None) or {}
             self._check_product(version)
-            self._server = Server(_version(str(version.get("number", ""))))
+            self._server = Server(
+                _version(str(version.get("number", ""))), serverless=version.get("build_flavor") == "serverless"
+            )
         return self._server
 
     def _check_product(self, version: Mapping[str, Any]) -> None:

@@ -44,6 +44,10 @@ def raise_for(status: int, headers: Mapping[str, str], body: bytes, *, where: st
                 "Check the address, and the path that a proxy puts in front"
             )
         return
+    if status == 410:
+        raise SuspendSync(
+            f"{where} does not offer what is needed: {reason}. See which servers docs/ELASTICSEARCH.md names"
+        )
     if 300 <= status < 400:
         raise SuspendSync(
             f"{where} sends us elsewhere ({status}): {headers.get('location', 'it does not say where')}. Write that "

@@ -146,7 +146,9 @@ class Indices:
     # Making
 
     async def _create(self, spec: IndexSpec) -> None:
-        body = template_body() if await self._has_template(spec.name) else index_body(spec)
+        serverless = (await self._client.server()).serverless
+        templated = await self._has_template(spec.name)
+        body = template_body(serverless=serverless) if templated else index_body(spec, serverless=serverless)
         response = await self._client.request("PUT", path_of(spec.name), body=body)
         error = error_of(response.body) or {}
         if response.ok or (isinstance(error, Mapping) and error.get("type") == "resource_already_exists_exception"):
@@ -176,7 +178,7 @@ class Indices:
                     f'The index "{index.name}" cannot take our stamp ({STAMP}): {reason_of(error_of(response.body))}',
                     field="index",
                 )
-        if "gc_deletes" not in index.settings:
+        if "gc_deletes" not in index.settings and not (await self._client.server()).serverless:
             response = await self._client.request(
                 "PUT", f"{path_of(index.concrete)}/_settings", body={"index": {"gc_deletes": GC_DELETES}}
             )

@@ -42,12 +42,12 @@ _PIPELINE_NOTES: Final = frozenset({
 })  # fmt: skip
 
 
-def index_body(spec: IndexSpec) -> dict[str, Any]:
+def index_body(spec: IndexSpec, *, serverless: bool = False) -> dict[str, Any]:
     """Returns settings and mappings of a new index; ConfigurationError for an unknown language."""
     return {
         "settings": {
             "index": {
-                "gc_deletes": GC_DELETES,
+                **_kept_deletes(serverless=serverless),
                 # A date that is none costs this field's search, not the document.
                 "mapping": {"ignore_malformed": True},
                 "analysis": analysis(spec.language),
@@ -71,9 +71,15 @@ def index_body(spec: IndexSpec) -> dict[str, Any]:
     }
 
 
-def template_body() -> dict[str, Any]:
+def template_body(*, serverless: bool = False) -> dict[str, Any]:
     """Returns what is added where an index template of the operator's says the rest."""
-    return {"settings": {"index": {"gc_deletes": GC_DELETES}}, "mappings": {"properties": {STAMP: STAMP_MAPPING}}}
+    settings = {"index": _kept_deletes(serverless=serverless)}
+    return {"settings": settings, "mappings": {"properties": {STAMP: STAMP_MAPPING}}}
+
+
+def _kept_deletes(*, serverless: bool) -> dict[str, str]:
+    """Returns the setting that keeps versions of deletes; a serverless project has it for itself."""
+    return {} if serverless else {"gc_deletes": GC_DELETES}
 
 
 def fields_of(properties: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

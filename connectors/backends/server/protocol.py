@@ -3,6 +3,9 @@
 Newer versions of Elasticsearch keep them as system indices: the server makes them, and lets nobody write to them who
 does not say on whose behalf. There, connectors are created and removed by the API, which makes the indices too, and
 what the API has no request for (how a job ended, for one) is written with the header that the server asks for.
+
+A serverless project has the API and lets nobody at its indices, header or not. There the records are in indices of
+ours, and their names have no dot in front, which is not allowed there.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from connectors.backends.records import encode
 from connectors.backends.server.client import Client
 from connectors.backends.server.documents import Document, DocumentIndex
 from connectors.backends.server.names import path_of
-from connectors.backends.server.schemas import CONNECTORS, JOBS
+from connectors.backends.server.schemas import CONNECTORS, JOBS, STATE, index_body
 from connectors.errors import RetryableError
 
 __all__ = ["ORIGIN", "ApiRecords", "Records", "open_records"]
@@ -25,16 +28,18 @@ _CREATED_WITH: Final = ("index_name", "is_native", "language", "name", "descript
 
 
 class Records:
-    """Connectors and jobs in indices of ours."""
+    """Connectors and jobs in indices of ours, as is what the connector protocol does not know (`state`)."""
 
-    def __init__(self, connectors: DocumentIndex, jobs: DocumentIndex) -> None:
+    def __init__(self, connectors: DocumentIndex, jobs: DocumentIndex, state: DocumentIndex) -> None:
         self.connectors = connectors
         self.jobs = jobs
+        self.state = state
 
     async def prepare(self) -> None:
         """Creates what is missing."""
         await self.connectors.create_index()
         await self.jobs.create_index()
+        await self.state.create_index()
 
     async def create_connector(self, connector_id: str, record: Mapping[str, Any]) -> Document | None:
         """Creates a record; None when there is one of this id already."""
@@ -48,8 +53,8 @@ class Records:
 class ApiRecords(Records):
     """Connectors and jobs in the indices of the Connectors API."""
 
-    def __init__(self, client: Client, connectors: DocumentIndex, jobs: DocumentIndex) -> None:
-        super().__init__(connectors, jobs)
+    def __init__(self, client: Client, connectors: DocumentIndex, jobs: DocumentIndex, state: DocumentIndex) -> None:
+        super().__init__(connectors, jobs, state)
         self._client = client
 
     async def create_connector(self, connector_id: str, record: Mapping[str, Any]) -> Document | None:
@@ -70,9 +75,15 @@ class ApiRecords(Records):
             raise self._client.refused(response, f'to remove the connector "{connector_id}"')
 
 
-async def open_records(client: Client, connectors: str, jobs: str) -> Records:
-    """Returns the records as this server keeps them, after a look at what it offers."""
-    if client.product.has_connectors:
+async def open_records(client: Client, connectors: str, jobs: str, state: str) -> Records:
+    """Returns the records as this server keeps them, after a look at what it is and offers."""
+    serverless = (await client.server()).serverless
+
+    def ours(name: str, properties: Mapping[str, Any], *, own: bool = False) -> DocumentIndex:
+        named = name.lstrip(".") if serverless else name
+        return DocumentIndex(client, named, index_body(properties, serverless=serverless), own=own)
+
+    if client.product.has_connectors and not serverless:
         # Without the API the path is read as the name of an index, which it cannot be.
         response = await client.request("GET", "/_connector", params={"size": "1"}, answered=(410, 501))
         if response.ok:
@@ -80,5 +91,6 @@ async def open_records(client: Client, connectors: str, jobs: str) -> Records:
                 client,
                 DocumentIndex(client, connectors, None, ORIGIN),
                 DocumentIndex(client, jobs, None, ORIGIN),
+                ours(state, STATE, own=True),
             )
-    return Records(DocumentIndex(client, connectors, CONNECTORS), DocumentIndex(client, jobs, JOBS))
+    return Records(ours(connectors, CONNECTORS), ours(jobs, JOBS), ours(state, STATE, own=True))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["CONNECTORS", "JOBS", "STATE"]
+__all__ = ["CONNECTORS", "JOBS", "STATE", "index_body"]
 
 _KEYWORD: Final = {"type": "keyword"}
 _DATE: Final = {"type": "date"}
@@ -12,29 +13,29 @@ _INTEGER: Final = {"type": "long"}
 _KEPT: Final = {"type": "object", "enabled": False}
 
 
-def _index(properties: dict[str, Any]) -> dict[str, Any]:
+def index_body(properties: Mapping[str, Any], *, serverless: bool = False) -> dict[str, Any]:
+    """Returns settings and mappings of an index whose documents have these fields, among others."""
+    spread = {} if serverless else {"number_of_shards": 1, "auto_expand_replicas": "0-1"}
     return {
-        "settings": {"index": {"hidden": True, "number_of_shards": 1, "auto_expand_replicas": "0-1"}},
+        "settings": {"index": {"hidden": True, **spread}},
         "mappings": {"dynamic": False, "properties": properties},
     }
 
 
-CONNECTORS: Final = _index(
-    {
-        "name": _KEYWORD,
-        "service_type": _KEYWORD,
-        "index_name": _KEYWORD,
-        "status": _KEYWORD,
-        "language": _KEYWORD,
-        "is_native": {"type": "boolean"},
-        "last_seen": _DATE,
-        "last_synced": _DATE,
-        "last_sync_status": _KEYWORD,
-        "configuration": _KEPT,
-        "sync_cursor": _KEPT,
-    }
-)
-JOBS: Final = _index(
+CONNECTORS: Final[Mapping[str, Any]] = {
+    "name": _KEYWORD,
+    "service_type": _KEYWORD,
+    "index_name": _KEYWORD,
+    "status": _KEYWORD,
+    "language": _KEYWORD,
+    "is_native": {"type": "boolean"},
+    "last_seen": _DATE,
+    "last_synced": _DATE,
+    "last_sync_status": _KEYWORD,
+    "configuration": _KEPT,
+    "sync_cursor": _KEPT,
+}
+JOBS: Final[Mapping[str, Any]] = (
     {
         "connector": {
             "properties": {
@@ -60,13 +61,11 @@ JOBS: Final = _index(
     }
 )  # fmt: skip
 #: What the connector protocol does not know. `kind` says what a document is: connector, pending or letter.
-STATE: Final = _index(
-    {
-        "kind": _KEYWORD,
-        "connector_id": _KEYWORD,
-        "letter_id": _KEYWORD,
-        "job_id": _KEYWORD,
-        "data": _KEPT,
-        "body": {"type": "binary"},
-    }
-)
+STATE: Final[Mapping[str, Any]] = {
+    "kind": _KEYWORD,
+    "connector_id": _KEYWORD,
+    "letter_id": _KEYWORD,
+    "job_id": _KEYWORD,
+    "data": _KEPT,
+    "body": {"type": "binary"},
+}

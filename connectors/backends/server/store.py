@@ -10,12 +10,11 @@ from typing import Any, Final
 from connectors.backends.ports import ConnectorState, DeadLetter, Lease
 from connectors.backends.records import JobIds, apply_changes
 from connectors.backends.server.client import Client
-from connectors.backends.server.documents import Contention, Document, DocumentIndex
+from connectors.backends.server.documents import Contention, Document
 from connectors.backends.server.jobs import Jobs, is_quiet
 from connectors.backends.server.letters import Letters
 from connectors.backends.server.protocol import Records, open_records
 from connectors.backends.server.readable import connector_of
-from connectors.backends.server.schemas import STATE
 from connectors.backends.server.states import States
 from connectors.backends.server.steps import commit_step
 from connectors.byoc import Connector, JobType, SyncJob, TriggerMethod
@@ -42,10 +41,7 @@ class ServerStore:
         self, client: Client, *, connectors: str, jobs: str, state: str, release: Callable[[], Awaitable[None]]
     ) -> None:
         self._client = client
-        self._names = connectors, jobs
-        self._state = DocumentIndex(client, state, STATE, own=True)
-        self._states = States(self._state)
-        self._letters = Letters(self._state)
+        self._names = connectors, jobs, state
         self._release = release
         self._ids = JobIds()
         self._opening = asyncio.Lock()
@@ -55,16 +51,20 @@ class ServerStore:
         """Returns where the records are; the first call finds it out and creates the indices."""
         async with self._opening:
             if self._opened is None:
-                await self._client.server()
                 records = await open_records(self._client, *self._names)
                 await records.prepare()
-                await self._state.create_index()
                 self._opened = records
         return self._opened
 
     async def _jobs(self) -> Jobs:
         records = await self._records()
-        return Jobs(records.jobs, self._state, self._ids)
+        return Jobs(records.jobs, records.state, self._ids)
+
+    async def _states(self) -> States:
+        return States((await self._records()).state)
+
+    async def _letters(self) -> Letters:
+        return Letters((await self._records()).state)
 
     # Connectors
 
@@ -118,31 +118,27 @@ class ServerStore:
         """Removes the record, its state, jobs and dead letters. The epoch stays, one further, as a fence."""
         records = await self._records()
         await records.remove_connector(connector_id)
-        await self._states.fence(connector_id)  # before the rest: a worker that still runs it writes no more
+        await States(records.state).fence(connector_id)  # before the rest: a worker that still runs it writes no more
         await (await self._jobs()).remove(connector_id)
-        await self._letters.remove(connector_id, None)
+        await Letters(records.state).remove(connector_id, None)
 
     # Leases and state
 
     async def state(self, connector_id: str) -> ConnectorState:
         """Returns the state; an empty one for a connector that never ran."""
-        await self._records()
-        return await self._states.get(connector_id)
+        return await (await self._states()).get(connector_id)
 
     async def acquire(self, connector_id: str, worker: str, *, ttl: float, now: float) -> Lease | None:
         """Takes the lease with the next epoch, by compare-and-set; None while another worker's has not expired."""
-        await self._records()
-        return await self._states.acquire(connector_id, worker, ttl=ttl, now=now)
+        return await (await self._states()).acquire(connector_id, worker, ttl=ttl, now=now)
 
     async def renew(self, lease: Lease, *, ttl: float, now: float) -> Lease:
         """Extends it; raises LeaseLostError when it is no longer ours."""
-        await self._records()
-        return await self._states.renew(lease, ttl=ttl, now=now)
+        return await (await self._states()).renew(lease, ttl=ttl, now=now)
 
     async def release(self, lease: Lease) -> None:
         """Gives it back; nothing happens when it is no longer ours."""
-        await self._records()
-        await self._states.release(lease)
+        await (await self._states()).release(lease)
 
     async def commit(
         self,
@@ -164,7 +160,7 @@ class ServerStore:
         for _ in range(_TRIES):
             if await commit_step(
                 self._client,
-                self._states,
+                States(records.state),
                 records,
                 lease,
                 job_id=job_id,
@@ -176,13 +172,6 @@ class ServerStore:
                 return
             await contention.pause()
         raise RetryableError(f'the records of "{lease.connector_id}" are changed by others all the time')
-
-    async def reset_state(self, connector_id: str) -> None:
-        """Empties the state's data and the sync cursor; epoch and lease stay."""
-        records = await self._records()
-        await self._states.empty(connector_id)
-        if await records.connectors.get(connector_id) is not None:
-            await self.update_connector(connector_id, {"sync_cursor": None})
 
     # Jobs
 
@@ -214,28 +203,23 @@ class ServerStore:
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keeps them, durable on return. The body of one that no request could carry is left out."""
-        await self._records()
-        await self._letters.add(letters)
+        await (await self._letters()).add(letters)
 
     async def remove_dead_letters(self, connector_id: str, ids: Sequence[str] | None = None) -> int:
         """Removes those of these ids, or all; returns their number."""
-        await self._records()
-        return await self._letters.remove(connector_id, ids)
+        return await (await self._letters()).remove(connector_id, ids)
 
     async def dead_letters(self, connector_id: str, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
         """Returns them ordered by id, those behind `after`; at most 10,000."""
-        await self._records()
-        return await self._letters.list(connector_id, limit, after)
+        return await (await self._letters()).list(connector_id, limit, after)
 
     async def dead_letter_ids(self, connector_id: str) -> dict[str, str]:
         """Returns `_id` → id of the job that wrote it, of all of them, without their bodies."""
-        await self._records()
-        return await self._letters.ids(connector_id)
+        return await (await self._letters()).ids(connector_id)
 
     async def count_dead_letters(self, connector_id: str) -> int:
         """Returns their number."""
-        await self._records()
-        return await self._letters.count(connector_id)
+        return await (await self._letters()).count(connector_id)
 
     async def close(self) -> None:
         """Releases the connections, which end once the destination is closed too; may be called twice."""
