@@ -257,6 +257,26 @@ async def test_a_pipeline_that_is_not_there(scratch: ServerBackend) -> None:
         await scratch.destination.write(handle, [op("a", n=1)])
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["named by the connector", "the index's own"])
+async def test_what_a_pipeline_refuses_or_drops_is_told_of_the_right_document(
+    scratch: ServerBackend, named: bool
+) -> None:
+    processors = [{"drop": {"if": "ctx.n % 5 == 2"}}, {"fail": {"if": "ctx.n % 7 == 3", "message": "no"}}]
+    await put_pipeline(scratch, "own-outer", {"processors": processors})
+    if not named:
+        await scratch.client.call("PUT", "/own", body={"settings": {"index": {"final_pipeline": "own-outer"}}})
+    handle = await prepared(scratch, IndexSpec("own", pipeline={"name": "own-outer"} if named else None))
+    numbers = [*range(60), *range(10)]
+    operations = [op(str(n), at, n=n) for at, n in enumerate(numbers)]
+    result = await scratch.destination.write(handle, operations)
+    assert {numbers[at] for at in result.failures} == {n for n in range(60) if n % 5 == 2 or n % 7 == 3}
+    assert {failure.kind for failure in result.failures.values()} == {FailureKind.REFUSED}
+    dropped = {numbers[at] for at, failure in result.failures.items() if "dropped" in failure.reason}
+    assert dropped == {n for n in range(60) if n % 5 == 2}
+    found = await scratch.destination.fetch("own", [str(n) for n in range(60)])
+    assert set(found) == {str(n) for n in numbers if n % 5 != 2 and n % 7 != 3}
+
+
 # Reading
 
 

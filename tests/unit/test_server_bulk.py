@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from connectors.backends.ports import Failure, FailureKind, IndexHandle, Operation
-from connectors.backends.server import ELASTICSEARCH, Response
+from connectors.backends.server import ELASTICSEARCH, OPENSEARCH, Response
 from connectors.backends.server.bulk import IndexMissingError, build, outcome
 from connectors.backends.server.destination import ServerDestination
 from connectors.errors import IndexChangedError, RetryableError, SuspendSync
@@ -171,6 +171,42 @@ async def test_an_answer_that_leaves_items_out_is_none(body: Any) -> None:
     client, _ = fake_client(ELASTICSEARCH, answer(body=body))
     with pytest.raises(RetryableError, match="item by item"):
         await ServerDestination(client, release=released).write(HANDLE, [op("a", b"{}")])
+
+
+@pytest.mark.parametrize(("status", "wait"), [(429, 7.0), (503, 7.0), (400, None)])
+async def test_when_to_come_back_with_single_documents(status: int, wait: float | None) -> None:
+    body = {"errors": True, "items": [{"index": {"status": 201}}, item(status, "some_exception")]}
+    client, _ = fake_client(ELASTICSEARCH, answer(body=body, retry_after="7"))
+    result = await ServerDestination(client, release=released).write(HANDLE, [op("a", b"{}"), op("b", b"{}")])
+    assert (list(result.failures), result.retry_after) == ([1], wait)
+
+
+def answered(ids: str, refused: str = "", dropped: str = "") -> Response:
+    """Answers for these ids, in this order."""
+    items = [
+        {"index": {"_id": id_, "status": 400, "error": {"type": "x"}}} if id_ in refused
+        else {"index": {"_id": id_, "status": 200, "result": "noop" if id_ in dropped else "created"}}
+        for id_ in ids
+    ]  # fmt: skip
+    return answer(body={"errors": bool(refused), "items": items})
+
+
+async def test_items_in_another_order_are_told_by_their_ids() -> None:
+    client, transport = fake_client(OPENSEARCH, answered("adbc", refused="d", dropped="b"))
+    handle = HANDLE.__class__("things", "UUID", "one", "fp", {"name": "p"})
+    result = await ServerDestination(client, release=released).write(handle, [op(id_, b"{}") for id_ in "abcd"])
+    assert {at: failure.reason[:7] for at, failure in result.failures.items()} == {1: "the ing", 3: "x:"}
+    assert "pipeline=p" in transport.sent[0].target
+    assert "_id" in transport.sent[0].target
+
+
+async def test_an_id_stands_once_in_a_request_whose_items_are_told_by_their_ids() -> None:
+    replies = iter([answered("ba", refused="b"), answered("ba", dropped="b"), answered("a")])
+    client, transport = fake_client(OPENSEARCH, lambda _: next(replies))
+    handle = HANDLE.__class__("things", "UUID", "one", "fp", {"name": "p"})
+    result = await ServerDestination(client, release=released).write(handle, [op(id_, b"{}") for id_ in "ababa"])
+    assert sorted(result.failures) == [1, 3]
+    assert len(transport.sent) == 3
 
 
 async def test_an_index_that_is_gone_ends_the_sync() -> None:

@@ -130,6 +130,8 @@ def outcome(item: Mapping[str, Any], where: str) -> Failure | None:
     (answer,) = item.values()
     error = answer.get("error")
     if error is None:
+        if answer.get("result") == "noop":  # the server counts that as success
+            return Failure(FailureKind.REFUSED, "the ingest pipeline dropped it; sync rules leave documents out")
         return None
     status = int(answer.get("status", 0))
     kind = error.get("type") if isinstance(error, Mapping) else None

@@ -11,8 +11,6 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from connectors.backends.ports import (
-    Failure,
-    FailureKind,
     IndexHandle,
     IndexInfo,
     IndexSpec,
@@ -21,21 +19,14 @@ from connectors.backends.ports import (
     StampPage,
     WriteResult,
 )
-from connectors.backends.server.bulk import (
-    EMPTY_ID,
-    ITEM_FILTER,
-    STAMP,
-    IndexMissingError,
-    build,
-    outcome,
-    strip_stamp,
-)
-from connectors.backends.server.client import NDJSON, Client, Response
+from connectors.backends.server.bulk import EMPTY_ID, STAMP, IndexMissingError, strip_stamp
+from connectors.backends.server.client import Client, Response
 from connectors.backends.server.faults import reason_of
 from connectors.backends.server.indices import Indices
-from connectors.backends.server.names import path_of, write_alias
+from connectors.backends.server.names import path_of
 from connectors.backends.server.search import search_index
 from connectors.backends.server.stamps import of_connector, read_ids, read_stamps
+from connectors.backends.server.writing import Write
 from connectors.errors import IndexChangedError, NotFoundError, RetryableError
 
 __all__ = ["ServerDestination"]
@@ -61,7 +52,6 @@ class ServerDestination:
         self._client = client
         self._release = release
         self._indices = Indices(client)
-        self._where = f"{client.product.name} {client.url}"
         self._written: set[str] = set()  # indices whose last writes a search may not see yet
 
     # Indices
@@ -94,66 +84,17 @@ class ServerDestination:
 
         When the call raises or is cancelled, part of the batch may have been written; sending it again is right.
         """
-        failures: dict[int, Failure] = {}
 
-        async def send() -> int | None:
-            failures.clear()  # of a first try that found the index without our alias
-            return await self._send(handle, operations, 0, failures)
+        async def send() -> WriteResult:
+            # Made anew when a first try found the index without our alias.
+            write = Write(self._client, handle, piped=self._indices.piped(handle))
+            await write.send(operations)
+            return WriteResult(write.failures, write.retry_after, write.too_large)
 
         try:
-            too_large = await self._present(handle, send)
+            return await self._present(handle, send)
         finally:
             self._written.add(handle.index)
-        return WriteResult(failures, too_large=too_large)
-
-    async def _send(
-        self, handle: IndexHandle, operations: Sequence[Operation], first: int, failures: dict[int, Failure]
-    ) -> int | None:
-        """Writes these operations, of which the first has this place in the batch.
-
-        Returns the size of the smallest body that the server took as too large. Such a one is sent in two halves, in
-        order; a document that is too large alone is refused.
-        """
-        body, positions = build(handle, operations, first, failures)
-        if not positions:
-            return None
-        response = await self._bulk(handle, body)
-        if response.status == 413:
-            if len(operations) == 1:
-                failures[first] = Failure(
-                    FailureKind.REFUSED,
-                    f"the document is too large for a request ({len(body)} bytes; see http.max_content_length)",
-                )
-                return len(body)
-            middle = len(operations) // 2
-            sizes = [
-                await self._send(handle, operations[:middle], first, failures),
-                await self._send(handle, operations[middle:], first + middle, failures),
-            ]
-            return min(filter(None, sizes), default=len(body))
-        if not response.ok:
-            raise self._client.refused(response, f"a bulk request for {handle.index}")
-        answer = response.json()
-        items = answer.get("items") if isinstance(answer, dict) else None
-        if not isinstance(items, list) or len(items) != len(positions):
-            raise RetryableError(f"{self._where} did not answer a bulk request item by item")
-        if answer.get("errors"):
-            for position, item in zip(positions, items, strict=True):
-                if (failure := outcome(item, self._where)) is not None:
-                    failures[position] = failure
-        return None
-
-    async def _bulk(self, handle: IndexHandle, body: bytes) -> Response:
-        params = {"require_alias": "true", "filter_path": ITEM_FILTER}
-        if handle.pipeline and handle.pipeline.get("name"):
-            params["pipeline"] = str(handle.pipeline["name"])
-        return await self._client.request(
-            "POST",
-            f"{path_of(write_alias(handle.index, handle.uuid))}/_bulk",
-            params=params,
-            body=body,
-            content_type=NDJSON,
-        )
 
     async def _present(self, handle: IndexHandle, use: Callable[[], Awaitable[T]]) -> T:
         """Uses the handle's index through our alias, which is put there again if somebody took it away."""

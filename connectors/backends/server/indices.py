@@ -45,6 +45,11 @@ class _Index:
     def alias(self) -> str:
         return write_alias(self.name, self.uuid)
 
+    def pipelines(self, asked: str | None = None) -> list[str]:
+        """Names the ingest pipelines that documents pass: what is asked for takes the place of the index's default."""
+        names = (asked or self.settings.get("default_pipeline"), self.settings.get("final_pipeline"))
+        return [str(name) for name in names if name and name != "_none"]
+
 
 class Indices:
     """The indices of one server."""
@@ -52,6 +57,7 @@ class Indices:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._concrete: dict[str, str] = {}
+        self._piped: set[str] = set()
 
     async def prepare(self, spec: IndexSpec) -> IndexInfo:
         """Creates the index when it is missing, adds what our writes need, and says what it is.
@@ -70,6 +76,7 @@ class Indices:
             again = await self._describe(spec.name)
             if again is not None and again.uuid == index.uuid and index.alias in again.aliases:
                 self._concrete[spec.name] = again.concrete
+                (self._piped.add if again.pipelines() else self._piped.discard)(spec.name)
                 return await self._info(again, spec.pipeline)
             await self._drop_alias(index)
         raise RetryableError(f'The index "{spec.name}" is deleted and created all the time; wait for that to end')
@@ -82,6 +89,10 @@ class Indices:
     def written(self, name: str) -> str:
         """Returns the index that a prepared name writes to; an alias may stand for more, which are read only."""
         return self._concrete.get(name, name)
+
+    def piped(self, handle: IndexHandle) -> bool:
+        """Whether documents of this handle pass an ingest pipeline: one that it names, or one of the index's own."""
+        return bool(handle.pipeline and handle.pipeline.get("name")) or handle.index in self._piped
 
     async def restore_alias(self, handle: IndexHandle) -> None:
         """Gives the handle's index our alias again; raises IndexChangedError when that index is no more."""
@@ -116,11 +127,10 @@ class Indices:
 
     async def _info(self, index: _Index, pipeline: Mapping[str, Any] | None) -> IndexInfo:
         passed: dict[str, Any] = {}
-        first = [index.settings.get("default_pipeline"), index.settings.get("final_pipeline")]
-        if pipeline and pipeline.get("name"):
+        asked = str(pipeline["name"]) if pipeline and pipeline.get("name") else None
+        if pipeline and asked:
             passed["asked"] = {flag: pipeline.get(flag) for flag in _FLAGS}
-            first[0] = str(pipeline["name"])  # the one that is named takes the place of the index's own
-        await self._follow([str(name) for name in first if name and name != "_none"], passed)
+        await self._follow(index.pipelines(asked), passed)
         return IndexInfo(index.name, index.uuid, fingerprint(index.mappings, index.settings, passed))
 
     async def _follow(self, names: list[str], passed: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ class Product:
         shard_doc: first version that sorts by `_shard_doc`.
         highlight_limit: setting of a search for how much of a text is marked.
         has_connectors: whether there may be a Connectors API.
+        keeps_order: whether a bulk request's items are answered in their order where a pipeline refuses some of them.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Product:
     shard_doc: tuple[int, int]
     highlight_limit: str
     has_connectors: bool
+    keeps_order: bool
 
 
 ELASTICSEARCH: Final = Product(
@@ -46,6 +48,7 @@ ELASTICSEARCH: Final = Product(
     shard_doc=(7, 12),
     highlight_limit="max_analyzed_offset",
     has_connectors=True,
+    keeps_order=True,
 )
 OPENSEARCH: Final = Product(
     name="OpenSearch",
@@ -57,6 +60,7 @@ OPENSEARCH: Final = Product(
     shard_doc=(3, 3),
     highlight_limit="max_analyzer_offset",
     has_connectors=False,
+    keeps_order=False,
 )
 
 #: Bytes of an index's name that its alias repeats: a name has at most 255, and the rest of the alias some forty.
