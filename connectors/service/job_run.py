@@ -30,7 +30,7 @@ from connectors.service.drafts import DeclaredRules, draft_to_settle, rules_in_f
 from connectors.service.lease import LeaseKeeper
 from connectors.service.live import CleanRun, LiveSource
 from connectors.service.outcome import Outcome
-from connectors.service.registry import configuration_fingerprint
+from connectors.service.registry import configuration_fingerprint, fingerprints
 from connectors.source import BaseDataSource
 from connectors.sync.context import Extractor, Observer, SyncContext, SyncResult
 from connectors.sync.engine import run_sync
@@ -271,6 +271,7 @@ class JobRun:
                 drain_timeout=services.service.drain_timeout,
                 extractor=services.extractor,
                 observer=services.observer,
+                made_with=fingerprints(connector),
             )
         )
 

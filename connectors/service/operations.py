@@ -35,7 +35,7 @@ _LEASE: Final = 60.0
 _SCAN: Final = 1000
 _WAITING: Final = (JobStatus.PENDING, JobStatus.SUSPENDED)
 _NEVER_SYNCED: Final[dict[str, Any]] = {"sync_cursor": None, "last_synced": None}
-_EMPTY: Final[dict[str, Any]] = {"progress": None, "configuration": None, "rewrite": None}
+_EMPTY: Final[dict[str, Any]] = {"progress": None, "configuration": None, "made_with": None, "rewrite": None}
 
 
 @dataclass(frozen=True, slots=True)

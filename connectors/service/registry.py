@@ -33,6 +33,7 @@ __all__ = [
     "declared_filter",
     "declared_record",
     "declared_rules",
+    "fingerprints",
     "is_declared",
     "is_orphaned",
     "recorded_values",
@@ -239,13 +240,26 @@ def is_orphaned(connector: Connector) -> bool:
 
 def configuration_fingerprint(connector: Connector) -> str:
     """Returns what changes when configuration or rules change in a way that may change the documents."""
-    values = {
+    active = connector.active_filter
+    parts = [connector.service_type, _values(connector), Filter.of(active.basic_rules, active.advanced_or_none())]
+    return _lenient_digest(parts)
+
+
+def fingerprints(connector: Connector) -> dict[str, str]:
+    """Returns what the documents are made with, part by part: see `SyncContext.made_with`."""
+    active = connector.active_filter
+    return {
+        "settings": _lenient_digest([connector.service_type, _values(connector)]),
+        "basic_rules": _lenient_digest(active.basic_rules),
+        "advanced_rules": _lenient_digest(active.advanced_or_none() or None),
+    }
+
+
+def _values(connector: Connector) -> dict[str, Any]:
+    return {
         name: record.get("value") if isinstance(record, Mapping) else record
         for name, record in connector.configuration.items()
     }
-    active = connector.active_filter
-    parts = [connector.service_type, values, Filter.of(active.basic_rules, active.advanced_or_none())]
-    return xxh3_64_hexdigest(orjson.dumps(parts, default=str, option=orjson.OPT_SORT_KEYS))
 
 
 class Registry:
@@ -322,3 +336,8 @@ class Registry:
 
 def _digest(value: Any) -> str:
     return xxh3_64_hexdigest(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+
+
+def _lenient_digest(value: Any) -> str:
+    """Does what `_digest` does for a record that another tool may have written."""
+    return xxh3_64_hexdigest(orjson.dumps(value, default=str, option=orjson.OPT_SORT_KEYS))

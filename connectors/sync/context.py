@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,6 +69,8 @@ class SyncContext:
         folder: for the ledger and the seen log of this connector.
         configuration_fingerprint: changes when the connector's configuration or its rules do; a checkpoint made under
             another one is not used.
+        made_with: digests of "settings", "basic_rules" and "advanced_rules", to tell which of them changed since the
+            last completed sync.
     """
 
     connector: Connector
@@ -91,6 +93,12 @@ class SyncContext:
     drain_timeout: float
     extractor: Extractor | None = None
     observer: Observer | None = None
+    made_with: Mapping[str, str] = field(default_factory=dict)
+
+    def changed(self, part: str) -> bool:
+        """Whether a part of `made_with` is known to be another one than when a full sync last completed."""
+        before = self.state.data.get("made_with") or {}
+        return part in before and before[part] != self.made_with.get(part)
 
     @property
     def job_type(self) -> JobType:

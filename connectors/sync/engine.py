@@ -229,7 +229,8 @@ class Sync:
         filled = context.state.data.get("index")  # the index that the last completed full sync filled
         result.needs_full = not self._can_delete or (not self._full and filled not in (None, self._handle.uuid))
         if self._full and self._can_delete and not pipeline.incomplete:
-            guard_deletion(context, self._ledger, read=self._progress.total().read, kept=pipeline.kept)
+            read = self._progress.total().read
+            guard_deletion(context, self._ledger, read=read, kept=pipeline.kept, dropped=pipeline.dropped)
             self._dead_letters.forget_vanished()
             if not await self._until_stopped(group, pipeline, pipeline.delete_vanished):
                 return
@@ -384,8 +385,8 @@ class Sync:
             return
         result.state["progress"] = None
         if self._full:
-            done = {"configuration": context.configuration_fingerprint, "index": self._handle.uuid, "rewrite": None}
-            result.state.update(done)
+            done = {"configuration": context.configuration_fingerprint, "made_with": dict(context.made_with)}
+            result.state.update(done | {"index": self._handle.uuid, "rewrite": None})
 
     # Calls
 

@@ -265,6 +265,15 @@ class Ledger:
             self.seen_count += int(len(known) - np.count_nonzero(before))
         return codes
 
+    def locate(self, digests: bytes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+        """Returns for each of the joined digests its place among the documents, and whether it is one of them."""
+        return self._find(*split_digests(digests))
+
+    @property
+    def seen(self) -> npt.NDArray[np.bool_]:
+        """Which of the documents this job has seen, by their places; not to be changed."""
+        return self._seen
+
     def mark_seen(self, digests: bytes) -> None:
         """Marks documents that an earlier part of this job has seen."""
         position, found = self._find(*split_digests(digests))

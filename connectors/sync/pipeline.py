@@ -23,6 +23,7 @@ from connectors.sync.context import SyncContext
 from connectors.sync.counters import OUTCOMES
 from connectors.sync.deadletters import DeadLetters
 from connectors.sync.downloads import Downloads
+from connectors.sync.dropped import DroppedDocuments
 from connectors.sync.encode import MAX_ID_BYTES, id_digest
 from connectors.sync.ledger import REPEATED, UNCHANGED, Ledger
 from connectors.sync.page import INCOMPARABLE, Page
@@ -56,6 +57,7 @@ class Pipeline:
     Attributes:
         incomplete: reasons why the enumeration is not complete.
         kept: documents that passed the rules.
+        dropped: documents of the index that the rules drop, where these changed since the last completed sync.
         last_checkpoint: the last one that the source yielded, stored or not.
     """
 
@@ -94,6 +96,8 @@ class Pipeline:
         self._serialize = _own_serialize(context.source)
         engine = BasicRuleEngine.from_records(context.filtering.basic_rules)
         self._keep: Callable[[Document], bool] | None = None if engine.is_trivial else engine.should_ingest
+        watched = self._full and self._keep is not None and context.changed("basic_rules")
+        self.dropped = DroppedDocuments(engine, ledger) if watched else None
         self.incomplete: list[str] = []
         self.kept = 0
         self.last_checkpoint: Checkpoint | None = None
@@ -139,6 +143,8 @@ class Pipeline:
         if operation == "index" and self._keep is not None and not self._keep(document):
             if self._full:
                 page.filtered += 1
+                if self.dropped is not None:
+                    self._note_dropped(document)
                 return
             operation = _EXCLUDE
         if self._serialize is not None:
@@ -163,6 +169,12 @@ class Pipeline:
             self._refuse(document_id, describe(error))
         # The dict is the source's, and its download may look into it.
         document["_id"] = given
+
+    def _note_dropped(self, document: Document) -> None:
+        """Notes what the changed rules drop. One without an id is in no index."""
+        written = document if self._serialize is None else self._serialize(document)
+        if self.dropped is not None and written.get("_id") not in {None, ""}:
+            self.dropped.add(self._identify(written["_id"]), document)
 
     def _identify(self, given: Any) -> str:
         """Returns the id in the form in which it is sent: text that the servers take."""

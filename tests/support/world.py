@@ -73,6 +73,7 @@ class World:
         self.connector = Connector(id=CONNECTOR, service_type="scripted", index_name=INDEX)
         self.rules: list[dict[str, Any]] = []
         self.configuration = "configuration-1"
+        self.made_with: dict[str, str] | None = None
         self.fingerprint = ""
         self.drain_timeout = 10.0
         self.extractor: Extractor | None = None
@@ -120,6 +121,7 @@ class World:
             max_delete_ratio=self.config.max_delete_ratio,
             drain_timeout=self.drain_timeout,
             extractor=self.extractor,
+            made_with=self.made_with or {"settings": self.configuration, "basic_rules": str(self.rules)},
         )
 
     def _check_lease(self) -> Lease:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connectors.errors import DeletionGuardError
+from connectors.source import Document
 from tests.support.clock import run_virtual
-from tests.support.sources import ScriptedSource, documents
+from tests.support.sources import ResumableSource, ScriptedSource, checkpointed, documents
 from tests.support.world import World
 
 
@@ -63,14 +65,111 @@ def test_an_empty_enumeration_deletes_nothing_however_few_there_are(tmp_path: Pa
     run_virtual(scenario())
 
 
+def in_state(state: str, numbers: Iterable[int]) -> list[Any]:
+    return [({"_id": f"d{number}", "state": state}, None) for number in numbers]
+
+
+class CountingSource(ScriptedSource):
+    serialized = 0
+
+    def serialize(self, doc: Document) -> Document:
+        self.serialized += 1
+        return doc
+
+
+def excluding(rule_id: str, field: str, value: str) -> dict[str, Any]:
+    return {"id": rule_id, "order": 1, "policy": "exclude", "field": field, "rule": "equals", "value": value}
+
+
 def test_changed_rules_are_named(tmp_path: Path) -> None:
     async def scenario() -> None:
         world = World(tmp_path)
         await world.sync(ScriptedSource(documents(range(3))))
-        world.rules = [{"id": "1", "order": 1, "policy": "exclude", "field": "edition", "rule": "equals", "value": "1"}]
-        world.configuration = "configuration-2"
+        world.rules = [excluding("old", "edition", "1")]
         error = str(await refused(world, ScriptedSource(documents(range(3)))))
-        assert "the sync rules keep no document; the configuration or the sync rules changed" in error
+        assert "(the sync rules keep no document; 3 of them because the sync rules changed: rule old drops 3);" in error
+
+    run_virtual(scenario())
+
+
+def test_what_rules_drop_is_told_from_what_is_gone(tmp_path: Path) -> None:
+    """Also of a document that is listed twice, and once is kept; and of one that was never in the index."""
+
+    async def scenario() -> None:
+        world = World(tmp_path)
+        await world.sync(ScriptedSource(documents(range(200))))
+        world.rules = [
+            excluding("drafts", "state", "draft"),
+            {**excluding("old", "edition", "0"), "order": 2},
+            {**excluding("live", "state", "live"), "order": 3, "policy": "include"},
+            {"id": "DEFAULT", "policy": "exclude"},
+        ]
+        listing = [
+            *in_state("draft", range(60)),
+            *documents(range(60, 70), edition=0),
+            *in_state("odd", range(70, 80)),
+            *in_state("live", range(80, 150)),
+            *in_state("draft", [80]),
+            *in_state("draft", range(300, 320)),
+        ]
+        error = await refused(world, ScriptedSource(listing))
+        assert error.vanished == 130
+        assert (
+            "(80 of them because the sync rules changed: rule drafts drops 60, rule old drops 10, the default rule "
+            "drops 10; 50 of them are not listed by the source); max_delete_ratio is 0.2. Nothing was deleted. "
+            "If that is right, run: connectors sync c --allow-deletes 130"
+        ) in str(error)
+        await world.store.update_job((await world.store.jobs())[0].id, {"status": "error"}, statuses=["pending"])
+        assert (await world.sync(ScriptedSource(listing), allow_deletes=130)).counters.vanished == 130
+        # From now on these rules are the old ones: they are no cause.
+        error = await refused(world, ScriptedSource(in_state("draft", range(150))))
+        assert "rule" not in str(error).replace("the sync rules keep no document", "")
+
+    run_virtual(scenario())
+
+
+def test_other_changes_are_named_as_what_they_are(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        world.made_with = {"settings": "1", "basic_rules": "1", "advanced_rules": "1"}
+        await world.sync(ScriptedSource(documents(range(200))))
+        for part, words in {
+            "settings": "the configuration",
+            "basic_rules": "the sync rules",
+            "advanced_rules": "the advanced sync rules",
+        }.items():
+            world.made_with = {"settings": "1", "basic_rules": "1", "advanced_rules": "1", part: "2"}
+            error = str(await refused(world, ScriptedSource(documents(range(100)))))
+            assert f"has in i ({words} changed since the last completed sync);" in error
+
+    run_virtual(scenario())
+
+
+def test_a_job_that_goes_on_says_at_least(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        await world.sync(ScriptedSource(documents(range(200))))
+        world.rules = [excluding("old", "edition", "1")]
+        source = ResumableSource(checkpointed(documents(range(200)), 10, pause=0.1))
+        job = await world.job()
+        assert (await world.sync(source, stop_after=10.0, job=job)).suspended
+        with pytest.raises(
+            DeletionGuardError, match=r"at least 1\d\d of them because the sync rules changed: rule old"
+        ):
+            await world.sync(source, job=job)
+
+    run_virtual(scenario())
+
+
+def test_rules_that_did_not_change_cost_nothing_more(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        world.rules = [excluding("old", "edition", "1")]
+        source = CountingSource([*documents(range(200)), *documents(range(200, 500), edition=2)])
+        await world.sync(source)
+        assert source.serialized == 300
+        await world.sync(source)
+        assert source.serialized == 600
 
     run_virtual(scenario())
 
