@@ -123,6 +123,18 @@ async def test_an_unstored_cursor_loses_nothing(shop: Shop) -> None:
     assert parse_lsn(held[1]) >= parse_lsn(moved["lsn"])  # the server may forget what is behind a stored cursor
 
 
+async def test_where_nothing_was_written_since_nothing_is_waited_for(shop: Shop) -> None:
+    """The server answers a reader who is not behind only once, and maybe before it has caught up itself."""
+    async with shop.source(change_data_capture=True) as source:
+        cursor = await _full(source)
+        for number in range(20):
+            shop.run(f"UPDATE notes SET n = {number} WHERE id = 1")
+            _, cursor = await following(source, cursor)
+            async with asyncio.timeout(5):  # a quiet server writes something of its own every 15 seconds
+                found, cursor = await following(source, cursor)
+            assert found == {}
+
+
 async def test_other_peoples_writing_moves_the_slot_on(shop: Shop) -> None:
     async with shop.source(change_data_capture=True, tables=["notes"]) as source:
         cursor = await _full(source)

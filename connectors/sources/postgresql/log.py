@@ -79,8 +79,10 @@ async def follow(
                     return
             elif data[0] == _KEEPALIVE:
                 end, _, asked = _KEEPALIVE_BODY.unpack_from(data, 1)
-                if end >= target:
-                    yield Reached(end)
+                # The first one may tell of an older position than we do, and where nothing was written since, no other
+                # one follows: the server sends them to readers who are behind.
+                if max(end, start) >= target:
+                    yield Reached(max(end, start))
                     return
                 if asked:
                     with translated(what):
