@@ -243,15 +243,30 @@ class ConnectorState:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A document that could not be indexed, kept whole. One per connector and `_id`; a newer one replaces it."""
+    """A document that could not be indexed, kept whole. One per connector and `_id`; a newer one replaces it.
+
+    Attributes:
+        operation: what failed: "index", "delete", "update" or "download".
+        body: the document as JSON bytes; without its file where that could not be fetched; None where there is none.
+        version, content_hash, fingerprint: of the operation that the destination refused, so that it can be sent again
+            just as it was; no version where there was none.
+    """
 
     connector_id: str
     id: str
-    operation: str  # "index", "delete" or "download"
+    operation: str
     reason: str
     job_id: str
     created_at: datetime
-    body: bytes | None = None  # JSON; None where there is no document
+    body: bytes | None = None
+    version: int | None = None
+    content_hash: bytes | None = None
+    fingerprint: str = ""
+
+    @property
+    def replayable(self) -> bool:
+        """Whether the operation is there in full, so that it can be sent again."""
+        return self.version is not None and (self.body is not None or self.operation == "delete")
 
 
 class Store(Protocol):
@@ -355,6 +370,10 @@ class Store(Protocol):
 
     async def dead_letters(self, connector_id: str, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
         """Returns them ordered by id, those behind `after`."""
+        ...
+
+    async def dead_letter(self, connector_id: str, document_id: str) -> DeadLetter:
+        """Returns one; raises NotFoundError."""
         ...
 
     async def dead_letter_ids(self, connector_id: str) -> dict[str, str]:

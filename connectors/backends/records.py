@@ -12,8 +12,10 @@ from uuid import UUID
 import orjson
 
 from connectors.byoc import Connector, format_time, parse_time
+from connectors.errors import NotFoundError
+from connectors.utils import quoted
 
-__all__ = ["JobIds", "apply_changes", "connector_snapshot", "decode", "encode", "ended_at", "storable"]
+__all__ = ["JobIds", "apply_changes", "connector_snapshot", "decode", "encode", "ended_at", "no_letter", "storable"]
 
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_SERIALIZE_NUMPY
 _RANDOM_BITS: Final = 62
@@ -76,6 +78,14 @@ def ended_at(record: Mapping[str, Any]) -> str | None:
             with suppress(ValueError, TypeError, OverflowError, OSError):  # another tool may write anything
                 return format_time(parse_time(record[key]))
     return None
+
+
+def no_letter(connector_id: str, document_id: str) -> NotFoundError:
+    """Returns the error that says that there is no such dead letter."""
+    return NotFoundError(
+        f"{connector_id} has no dead letter {quoted(document_id)}; connectors dead-letters list {connector_id} "
+        "shows what there is"
+    )
 
 
 class JobIds:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from connectors.backends.ports import DeadLetter, Store
+from connectors.backends.ports import DeadLetter, Operation, Store
 from connectors.errors import DeadLetterLimitError
 from connectors.logger import mask
 from connectors.runtime import Runtime
@@ -29,10 +29,19 @@ class DeadLetters:
     Args:
         limit: letters that one connector may have; more stop the sync loudly, for something else is wrong then.
         patience: seconds for which a store that fails in passing is tried again.
+        fingerprint: part of the stamp of what this job writes.
     """
 
     def __init__(
-        self, store: Store, connector_id: str, job_id: str, *, limit: int, patience: float, runtime: Runtime
+        self,
+        store: Store,
+        connector_id: str,
+        job_id: str,
+        *,
+        limit: int,
+        patience: float,
+        runtime: Runtime,
+        fingerprint: str = "",
     ) -> None:
         self._store = store
         self._connector_id = connector_id
@@ -40,6 +49,7 @@ class DeadLetters:
         self._limit = limit
         self._patience = patience
         self._runtime = runtime
+        self._fingerprint = fingerprint
         self._known: dict[str, str] = {}
         self._met: set[str] = set()
         self._new: dict[str, DeadLetter] = {}
@@ -79,16 +89,25 @@ class DeadLetters:
             self._new.pop(document_id, None)
             self._healed.add(document_id)
 
-    def add(self, document_id: str, operation: str, reason: str, body: bytes | None) -> None:
-        """Keeps a document that could not be indexed."""
+    def refused(self, operation: Operation, reason: str) -> None:
+        """Keeps an operation that the destination refused, with all that it takes to send it again as it was."""
+        self.add(operation.id, "index" if operation.body is not None else "delete", reason, operation.body, operation)
+
+    def add(
+        self, document_id: str, what: str, reason: str, body: bytes | None, operation: Operation | None = None
+    ) -> None:
+        """Keeps a document that could not be indexed; `what` failed."""
         self._new[document_id] = DeadLetter(
             connector_id=self._connector_id,
             id=document_id,
-            operation=operation,
+            operation=what,
             reason=truncate(mask(reason), _LONGEST_REASON),
             job_id=self._job_id,
             created_at=self._runtime.now(),
             body=body,
+            version=None if operation is None else operation.version,
+            content_hash=None if operation is None else operation.content_hash,
+            fingerprint=self._fingerprint,
         )
         self._healed.discard(document_id)
         self._met.add(document_id)

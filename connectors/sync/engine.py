@@ -97,6 +97,7 @@ class Sync:
             limit=context.config.max_dead_letters,
             patience=context.config.retry_patience,
             runtime=context.runtime,
+            fingerprint=self._handle.fingerprint,
         )
 
     async def run(self) -> SyncResult:

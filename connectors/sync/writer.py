@@ -234,9 +234,7 @@ class BulkWriter:
             elif failure.kind is FailureKind.SUPERSEDED:
                 self._progress.settle(segment, "superseded")
             else:
-                self._dead_letters.add(
-                    operation.id, "index" if operation.body is not None else "delete", failure.reason, operation.body
-                )
+                self._dead_letters.refused(operation, failure.reason)
                 self._progress.settle(segment, "dead_lettered")
         self._acknowledge(done)
         return again, reason

@@ -8,7 +8,16 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from connectors.backends.ports import ConnectorState, DeadLetter, Lease
-from connectors.backends.records import JobIds, apply_changes, connector_snapshot, decode, encode, ended_at, storable
+from connectors.backends.records import (
+    JobIds,
+    apply_changes,
+    connector_snapshot,
+    decode,
+    encode,
+    ended_at,
+    no_letter,
+    storable,
+)
 from connectors.byoc import (
     ENDED_JOB_STATUSES,
     Connector,
@@ -175,7 +184,7 @@ class MemoryStore:
         return len(gone)
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        """Keeps them."""
+        """Keeps them; a newer one of the same document replaces the older."""
         for letter in letters:
             kept = replace(letter, id=storable(letter.id), reason=storable(letter.reason))
             self._letters[kept.connector_id, kept.id] = kept
@@ -192,6 +201,13 @@ class MemoryStore:
         """Returns them ordered by id, those behind `after`."""
         keys = sorted(key for key in self._letters if key[0] == connector_id and (after is None or key[1] > after))
         return [self._letters[key] for key in keys[: max(limit, 0)]]
+
+    async def dead_letter(self, connector_id: str, document_id: str) -> DeadLetter:
+        """Returns one; raises NotFoundError."""
+        letter = self._letters.get((connector_id, storable(document_id)))
+        if letter is None:
+            raise no_letter(connector_id, document_id)
+        return letter
 
     async def dead_letter_ids(self, connector_id: str) -> dict[str, str]:
         """Returns `_id` → id of the job that wrote it, of all of them, without their bodies."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
+import pytest
+
 from connectors.backends.ports import DeadLetter, Store
+from connectors.errors import NotFoundError
 
 NOW: Final = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -19,6 +22,21 @@ async def test_dead_letters_are_kept_whole(store: Store) -> None:
     await store.add_dead_letters(letters)
     assert await store.dead_letters("one") == sorted(letters, key=lambda each: each.id)
     assert await store.count_dead_letters("one") == 3
+
+
+async def test_one_dead_letter_with_all_that_it_takes_to_send_it_again(store: Store) -> None:
+    refused = DeadLetter("one", "a/é", "index", "r", "job", NOW, b'{"a":1}', (5 << 40) + 3, b"12345678", "mapping-1")
+    await store.add_dead_letters([refused, letter("b", connector_id="two")])
+    assert await store.dead_letter("one", "a/é") == refused
+    assert refused.replayable
+    deletion = DeadLetter("one", "d", "delete", "r", "job", NOW, None, 2**62, bytes(8), "mapping-1")
+    await store.add_dead_letters([deletion])
+    assert await store.dead_letter("one", "d") == deletion
+    assert deletion.replayable
+    assert not (await store.dead_letter("two", "b")).replayable
+    for connector, id_ in (("one", "b"), ("one", "A/é"), ("", "")):
+        with pytest.raises(NotFoundError, match="dead-letters list"):
+            await store.dead_letter(connector, id_)
 
 
 async def test_a_newer_dead_letter_replaces_the_older(store: Store) -> None:

@@ -1,18 +1,17 @@
-"""Connectors, their states and leases, jobs and dead letters as rows; run in a database thread.
+"""Connectors, their states and leases, and jobs as rows; run in a database thread.
 
 Each function does what the method of `EmbeddedStore` that calls it says, in one transaction.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from connectors.backends.embedded.connection import Database, with_rows
-from connectors.backends.ports import ConnectorState, DeadLetter, Lease
-from connectors.backends.records import JobIds, apply_changes, connector_snapshot, decode, encode, ended_at, storable
+from connectors.backends.ports import ConnectorState, Lease
+from connectors.backends.records import JobIds, apply_changes, connector_snapshot, decode, encode, ended_at
 from connectors.byoc import (
     ENDED_JOB_STATUSES,
     Connector,
@@ -21,28 +20,22 @@ from connectors.byoc import (
     SyncJob,
     TriggerMethod,
     format_time,
-    parse_time,
 )
 from connectors.errors import ConflictError, LeaseLostError, NotFoundError
 
 __all__ = [
     "acquire",
-    "add_dead_letters",
     "commit",
-    "count_dead_letters",
     "create_job",
-    "dead_letter_ids",
     "get_connector",
     "get_job",
     "get_state",
     "list_connectors",
-    "list_dead_letters",
     "list_jobs",
     "purge_jobs",
     "put_connector",
     "release",
     "remove_connector",
-    "remove_dead_letters",
     "renew",
     "update_connector",
     "update_job",
@@ -52,10 +45,6 @@ _PART: Final = 500  # ids of one statement
 
 _LIST_JOBS: Final = """
 SELECT id, record, version FROM jobs WHERE @conditions ORDER BY id DESC LIMIT ?
-"""
-_LIST_DEAD_LETTERS: Final = """
-SELECT id, operation, reason, job_id, created_at, body FROM dead_letters
-WHERE connector_id = ? AND id @behind ? ORDER BY id LIMIT ?
 """
 
 
@@ -290,65 +279,3 @@ def purge_jobs(database: Database, before: datetime, unchanged_before: datetime)
             "json_extract(CAST(record AS TEXT), '$.metadata.unchanged'))",
             (format_time(before), format_time(unchanged_before)),
         ).rowcount
-
-
-# Dead letters
-
-
-def add_dead_letters(database: Database, letters: Sequence[DeadLetter]) -> None:
-    rows = [
-        (
-            letter.connector_id,
-            storable(letter.id),
-            letter.operation,
-            storable(letter.reason),
-            letter.job_id,
-            format_time(letter.created_at),
-            None if letter.body is None else zlib.compress(letter.body, 1),
-        )
-        for letter in letters
-    ]
-    with database.writing():
-        database.executemany("INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-
-
-def remove_dead_letters(database: Database, connector_id: str, ids: Sequence[str] | None) -> int:
-    with database.writing():
-        if ids is None:
-            return database.execute("DELETE FROM dead_letters WHERE connector_id = ?", (connector_id,)).rowcount
-        removed = 0
-        for start in range(0, len(ids), _PART):
-            part = [storable(id_) for id_ in ids[start : start + _PART]]
-            removed += database.execute(
-                with_rows("DELETE FROM dead_letters WHERE connector_id = ? AND id IN (@rows)", len(part)),
-                (connector_id, *part),
-            ).rowcount
-        return removed
-
-
-def list_dead_letters(database: Database, connector_id: str, limit: int, after: str | None) -> list[DeadLetter]:
-    rows = database.execute(
-        _LIST_DEAD_LETTERS.replace("@behind", ">=" if after is None else ">"),
-        (connector_id, storable(after or ""), max(limit, 0)),
-    ).fetchall()
-    return [
-        DeadLetter(
-            connector_id,
-            id_,
-            operation,
-            reason,
-            job_id,
-            parse_time(created_at),
-            None if body is None else zlib.decompress(body),
-        )
-        for id_, operation, reason, job_id, created_at, body in rows
-    ]
-
-
-def dead_letter_ids(database: Database, connector_id: str) -> dict[str, str]:
-    return dict(database.execute("SELECT id, job_id FROM dead_letters WHERE connector_id = ?", (connector_id,)))
-
-
-def count_dead_letters(database: Database, connector_id: str) -> int:
-    row = database.execute("SELECT count(*) FROM dead_letters WHERE connector_id = ?", (connector_id,)).fetchone()
-    return int(row[0])

@@ -51,8 +51,14 @@ _VERSION_1: Final = (
     )""",
 )
 
+_VERSION_2: Final = (  # what a dead letter is sent again with
+    "ALTER TABLE dead_letters ADD COLUMN version INTEGER",
+    "ALTER TABLE dead_letters ADD COLUMN content_hash BLOB",
+    "ALTER TABLE dead_letters ADD COLUMN fingerprint TEXT NOT NULL DEFAULT ''",
+)
+
 #: The statements that lead to version 1, 2, …; a released one is never changed.
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1,)
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERSION_2)
 
 # The table of an index keeps its own copy of the text: with external content, a row that was changed behind its back
 # would damage the index for good. A title counts ten times, a path four times and the rest half of what the body does.

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from connectors.backends.embedded import letters as rows
 from connectors.backends.embedded import records
 from connectors.backends.embedded.thread import DatabaseThread
 from connectors.backends.ports import ConnectorState, DeadLetter, Lease
@@ -112,23 +113,27 @@ class EmbeddedStore:
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keeps them, durable on return."""
-        await self._writer.run(records.add_dead_letters, letters)
+        await self._writer.run(rows.add_letters, letters)
 
     async def remove_dead_letters(self, connector_id: str, ids: Sequence[str] | None = None) -> int:
         """Removes those of these ids, or all; returns their number."""
-        return await self._writer.run(records.remove_dead_letters, connector_id, ids)
+        return await self._writer.run(rows.remove_letters, connector_id, ids)
 
     async def dead_letters(self, connector_id: str, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
         """Returns them ordered by id, those behind `after`."""
-        return await self._reader.run(records.list_dead_letters, connector_id, limit, after)
+        return await self._reader.run(rows.list_letters, connector_id, limit, after)
+
+    async def dead_letter(self, connector_id: str, document_id: str) -> DeadLetter:
+        """Returns one; raises NotFoundError."""
+        return await self._reader.run(rows.get_letter, connector_id, document_id)
 
     async def dead_letter_ids(self, connector_id: str) -> dict[str, str]:
         """Returns `_id` → id of the job that wrote it, of all of them, without their bodies."""
-        return await self._reader.run(records.dead_letter_ids, connector_id)
+        return await self._reader.run(rows.letter_ids, connector_id)
 
     async def count_dead_letters(self, connector_id: str) -> int:
         """Returns their number."""
-        return await self._reader.run(records.count_dead_letters, connector_id)
+        return await self._reader.run(rows.count_letters, connector_id)
 
     async def close(self) -> None:
         """Releases the threads, which end once the destination is closed too; may be called twice."""

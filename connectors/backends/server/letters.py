@@ -10,7 +10,7 @@ from typing import Any, Final
 from xxhash import xxh3_128_hexdigest
 
 from connectors.backends.ports import DeadLetter
-from connectors.backends.records import encode, storable
+from connectors.backends.records import encode, no_letter, storable
 from connectors.backends.server.documents import Document, DocumentIndex
 from connectors.byoc import format_time, parse_time
 
@@ -51,6 +51,13 @@ class Letters:
         found = await self._index.search(query, sort=[{"letter_id": "asc"}], size=limit)
         return [_letter(document) for document in found]
 
+    async def get(self, connector_id: str, id_: str) -> DeadLetter:
+        """Returns one; raises NotFoundError."""
+        found = await self._index.get(_key(connector_id, id_))
+        if found is None:
+            raise no_letter(connector_id, id_)
+        return _letter(found)
+
     async def ids(self, connector_id: str) -> dict[str, str]:
         """Returns id → job, of all of them."""
         found: dict[str, str] = {}
@@ -89,12 +96,15 @@ def _source(letter: DeadLetter) -> Mapping[str, Any]:
         "job_id": letter.job_id,
         "created_at": format_time(letter.created_at),
         "body": body,
+        "version": letter.version,
+        "content_hash": letter.content_hash.hex() if letter.content_hash is not None else None,
+        "fingerprint": letter.fingerprint,
     }
 
 
 def _letter(document: Document) -> DeadLetter:
     source = document.source
-    body = source["body"]
+    body, content_hash = source["body"], source.get("content_hash")  # earlier releases kept no more than the body
     return DeadLetter(
         source["connector_id"],
         source["letter_id"],
@@ -103,4 +113,7 @@ def _letter(document: Document) -> DeadLetter:
         source["job_id"],
         parse_time(source["created_at"]),
         None if body is None else zlib.decompress(base64.b64decode(body)),
+        source.get("version"),
+        None if content_hash is None else bytes.fromhex(content_hash),
+        source.get("fingerprint") or "",
     )

@@ -213,6 +213,11 @@ class ServerStore:
         """Returns them ordered by id, those behind `after`; at most 10,000."""
         return await (await self._letters()).list(connector_id, limit, after)
 
+    async def dead_letter(self, connector_id: str, document_id: str) -> DeadLetter:
+        """Returns one; raises NotFoundError."""
+        await self._records()
+        return await self._letters.get(connector_id, document_id)
+
     async def dead_letter_ids(self, connector_id: str) -> dict[str, str]:
         """Returns `_id` → id of the job that wrote it, of all of them, without their bodies."""
         return await (await self._letters()).ids(connector_id)
