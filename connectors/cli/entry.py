@@ -16,7 +16,7 @@ import click
 from click.shell_completion import shell_complete
 
 from connectors import __version__
-from connectors.cli import act, configuration, look, run, sources, sync
+from connectors.cli import act, configuration, letters, look, run, sources, sync
 from connectors.cli.exits import Exit, explain
 from connectors.cli.settings import Settings
 
@@ -26,7 +26,7 @@ __all__ = ["cli", "invoke", "main"]
 _COMPLETE: Final = "_CONNECTORS_COMPLETE"
 _SECTIONS: Final[Mapping[str, Sequence[click.Command]]] = {
     "Sync": (run.run, sync.sync, act.cancel, act.pause, act.resume, act.reset, act.purge),
-    "Look": (look.status, look.jobs, look.job, look.dead_letters, look.search),
+    "Look": (look.status, look.jobs, look.job, letters.dead_letters, look.search),
     "Set up": (sources.check, sources.preview, sources.discover, sources.sources, configuration.config),
 }
 

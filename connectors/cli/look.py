@@ -1,4 +1,4 @@
-"""Commands that look: status, jobs, job, dead-letters, search."""
+"""Commands that look: status, jobs, job, search."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from connectors.utils import escape_controls, format_duration, format_size, utc_
 
 if TYPE_CHECKING:
     from connectors.app import App
-    from connectors.backends.ports import DeadLetter, Hit, SearchPage
+    from connectors.backends.ports import Hit, SearchPage
     from connectors.service.operations import ConnectorView
 
-__all__ = ["dead_letters", "job", "jobs", "search", "status"]
+__all__ = ["job", "jobs", "search", "status"]
 
 
 @click.command(short_help="Show the connectors.")
@@ -136,31 +136,6 @@ def job(settings: Settings, *, job_id: str, as_json: bool) -> None:
     rows = [*facts.items(), *counters.items()]
     rows += [("not read", mask(reason)) for reason in found.incomplete]
     print_table(("", ""), rows, empty="")
-
-
-@click.command("dead-letters", short_help="List what could not be indexed.")
-@click.argument("name")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many, by id.")
-@click.option("--after", metavar="ID", help="Go on behind this id.")
-@json_option
-@click.pass_obj
-def dead_letters(settings: Settings, *, name: str, limit: int, after: str | None, as_json: bool) -> None:
-    """List the documents of a connector that could not be indexed, and why."""
-    from connectors.cli.shapes import dead_letter_shape
-
-    async def work(app: App) -> tuple[list[DeadLetter], int]:
-        await subject(app, name)
-        letters = await app.store.dead_letters(name, limit=limit, after=after)
-        return letters, await app.store.count_dead_letters(name)
-
-    letters, total = settings.run(work)
-    if as_json:
-        print_json({"connector": name, "total": total, "dead_letters": [dead_letter_shape(each) for each in letters]})
-        return
-    rows = ((each.id, each.operation, clock(each.created_at), mask(each.reason)) for each in letters)
-    print_table(("document", "failed at", "when", "reason"), rows, empty=f"{name} has no dead letters")
-    if len(letters) < total:
-        print_lines("", f"{len(letters):,} of {total:,}; go on with --after or a higher --limit")
 
 
 # The words may begin with a dash (`-draft`: without that word), so that this command has no short options.

@@ -87,4 +87,5 @@ def dead_letter_shape(letter: DeadLetter) -> dict[str, Any]:
         "job": letter.job_id,
         "created_at": time_shape(letter.created_at),
         "bytes": len(letter.body) if letter.body is not None else None,
+        "replayable": letter.replayable,
     }

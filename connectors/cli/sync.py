@@ -124,5 +124,5 @@ def _print_outcome(job: SyncJob, letters: int) -> None:
         print_lines(f"  not everything could be read, so nothing was deleted: {mask(reason)}")
     if letters:
         print_lines(
-            f"  {how_many(letters, 'document')} could not be indexed; see why with: connectors dead-letters {name}"
+            f"  {how_many(letters, 'document')} could not be indexed; see why with: connectors dead-letters list {name}"
         )

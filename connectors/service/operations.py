@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from secrets import token_hex
 from typing import Any, Final
 
 from connectors.backends.ports import DeadLetter, Destination, Lease, SearchPage, Store
@@ -21,17 +19,16 @@ from connectors.byoc import (
     SyncJob,
     TriggerMethod,
 )
-from connectors.errors import ConfigurationError, ConflictError, NotFoundError, RetryableError
+from connectors.errors import ConfigurationError, ConflictError, NotFoundError
 from connectors.runtime import Runtime
-from connectors.service.lease import acquire
+from connectors.service.hold import hold
+from connectors.service.letters import Letters
 from connectors.service.registry import is_orphaned
 from connectors.service.schedule import parse_schedule
 from connectors.utils import nearest
 
 __all__ = ["ConnectorView", "Operations"]
 
-#: Seconds for which nobody else may run the connector after the process died that holds it.
-_LEASE: Final = 60.0
 _SCAN: Final = 1000
 _WAITING: Final = (JobStatus.PENDING, JobStatus.SUSPENDED)
 _NEVER_SYNCED: Final[dict[str, Any]] = {"sync_cursor": None, "last_synced": None}
@@ -63,11 +60,16 @@ class ConnectorView:
 
 
 class Operations:
-    """Every action of an operator, on records; a daemon, here or elsewhere, carries out what takes time."""
+    """Every action of an operator, on records; a daemon, here or elsewhere, carries out what takes time.
+
+    Attributes:
+        letters: what is done with dead letters.
+    """
 
     def __init__(self, store: Store, destination: Destination, runtime: Runtime, worker: str) -> None:
         self.store = store
         self.destination = destination
+        self.letters = Letters(store, destination, runtime, worker)
         self._runtime = runtime
         self._worker = worker
 
@@ -237,32 +239,14 @@ class Operations:
 
     @asynccontextmanager
     async def _alone(self, connector_id: str) -> AsyncIterator[Lease]:
-        """Holds the connector's lease, and cancels the jobs that wait. The claim's new epoch alone makes the ledger
-        invalid, so the next sync reads what the index holds."""
-        # A name of its own, for the worker of this very process is somebody else.
-        owner = f"{self._worker}/{token_hex(4)}"
-        lease = await acquire(self.store, connector_id, owner, ttl=_LEASE, now=self._runtime.time())
-        if lease is None:
-            raise ConflictError(f"a sync of {connector_id} is running; cancel it or wait for its end, then try again")
-        keeping = asyncio.create_task(self._keep(lease))
-        try:
+        """Holds the connector's lease, and cancels the jobs that wait."""
+        async with hold(self.store, connector_id, self._worker, self._runtime) as lease:
             jobs = await self.store.jobs(connector_id=connector_id, statuses=UNFINISHED_JOB_STATUSES, limit=_SCAN)
             now = self._runtime.now()
             for job in jobs:  # also one that seems to run: its worker died
                 with suppress(ConflictError):  # somebody else cancelled it
                     await self.store.update_job(job.id, _canceled(now), statuses=UNFINISHED_JOB_STATUSES)
-            yield lease
-        finally:
-            keeping.cancel()
-            await asyncio.wait([keeping])
-            await self.store.release(lease)
-
-    async def _keep(self, lease: Lease) -> None:
-        """Renews the lease while the destination deletes, which may take long."""
-        while True:
-            await self._runtime.sleep(_LEASE / 3)
-            with suppress(RetryableError):  # tried again before the lease ends
-                lease = await self.store.renew(lease, ttl=_LEASE, now=self._runtime.time())
+            yield lease()
 
 
 def _canceled(now: datetime) -> dict[str, Any]:

@@ -140,7 +140,8 @@ class DeadLetters:
             last = f"; the last reason was: {letters[-1].reason}" if letters else ""
             raise DeadLetterLimitError(
                 f"{len(self._known)} documents of {self._connector_id} could not be indexed: more than "
-                f"sync.max_dead_letters ({self._limit}) allows{last}. Mend the cause or raise it, then sync again"
+                f"sync.max_dead_letters ({self._limit}) allows{last}. All of them are kept. "
+                "Mend the cause or raise it, then sync again"
             )
 
     def forget_vanished(self) -> None:

@@ -147,13 +147,15 @@ def test_what_could_not_be_indexed_is_said_and_listed(cli: CommandLine, workspac
     done = cli("sync", "docs")
     assert done.code == 0
     assert "1 failed" in done.out
-    assert "connectors dead-letters docs" in done.out
+    assert "connectors dead-letters list docs" in done.out
     listed = cli("dead-letters", "docs")
     assert "\\x1b[31mbig.txt" in listed.out
     assert "\x1b" not in listed.out
     letters = cli("dead-letters", "docs", "--json").json
     assert letters["total"] == 1
-    assert set(letters["dead_letters"][0]) == {"id", "connector", "operation", "reason", "job", "created_at", "bytes"}
+    assert set(letters["dead_letters"][0]) == {
+        "id", "connector", "operation", "reason", "job", "created_at", "bytes", "replayable",
+    }  # fmt: skip
     assert cli("dead-letters", "docs", "--after", "~~~").out.startswith("docs has no dead letters")
 
 
