@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 CONFIG ?= config.yml
 NAME ?=
 ARGS ?=
+MINUTES ?= 10
 
-.PHONY: help install run test test-servers lint format ftest bench requirements browser clean
+.PHONY: help install run test test-servers lint format ftest soak bench requirements browser clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +61,9 @@ format: $(VENV)/.tools ## Format the code and mend what can be mended
 ftest: $(VENV)/.tools ## Prove a source end to end (NAME=directory, DATA_SIZE=small|medium|large)
 	@test -n "$(NAME)" || { echo "Say which source: make ftest NAME=directory"; exit 2; }
 	$(BIN)/python -m tests.ftest "$(NAME)"
+
+soak: $(VENV)/.tools ## Kill daemons beside a database that is written to (MINUTES=10, ARGS='--seed 7')
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
 bench: $(VENV)/.tools ## Measure what the parts cost (ARGS=pipeline for one of them)
 	$(BIN)/python -m bench $(ARGS)
