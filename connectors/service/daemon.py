@@ -19,6 +19,7 @@ from connectors.service.metrics import LoopMonitor, Metrics
 from connectors.service.operations import Operations
 from connectors.service.registry import Registry, is_orphaned
 from connectors.service.scheduler import Scheduler
+from connectors.service.starting import until_reached
 from connectors.service.worker import Worker
 from connectors.sync.patience import patiently
 from connectors.utils import format_duration
@@ -93,18 +94,25 @@ class Daemon:
         """Runs until `stop` is set, then suspends what runs. `serve` runs beside it until cancelled.
 
         Raises:
-            ConnectorsError: the records could not be read at the start.
+            ConnectorsError: the records could not be read at the start; an index that cannot be reached is waited for
+                as long as a sync would wait.
             ExceptionGroup: a defect of ours in one of the loops; what runs was suspended before.
         """
-        await self._registry.apply(self._config)
-        self._worked_at = self._runtime.monotonic()
-        for connector in await self._store.connectors():
-            if connector.last_synced is not None:
-                self._metrics.succeeded(connector.id, connector.last_synced)
+        patience = self._config.sync.retry_patience
+        if not await until_reached(self._begin, stop=stop, seconds=patience, runtime=self._runtime):
+            return
         try:
             await self._run_loops(stop, serve)
         finally:
             await self._worker.shutdown()
+
+    async def _begin(self) -> None:
+        """Reads the records, as the first thing that needs the index."""
+        await self._registry.apply(self._config)
+        for connector in await self._store.connectors():
+            if connector.last_synced is not None:
+                self._metrics.succeeded(connector.id, connector.last_synced)
+        self._worked_at = self._runtime.monotonic()
 
     async def _run_loops(self, stop: asyncio.Event, serve: Callable[[], Awaitable[None]] | None) -> None:
         async with asyncio.TaskGroup() as group:

@@ -1,0 +1,61 @@
+"""A daemon may be started before the index is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from connectors.errors import RetryableError
+from tests.support.service import Service, connector, play
+
+
+def _away(service: Service, *, until: float) -> None:
+    """The store answers from that second on."""
+    began = asyncio.get_running_loop().time()
+
+    def before(_: str) -> None:
+        if asyncio.get_running_loop().time() - began < until:
+            raise RetryableError("the index cannot be reached")
+
+    service.store.before = before
+
+
+async def _run_for(service: Service, seconds: float) -> None:
+    stop = asyncio.Event()
+    running = asyncio.create_task(service.daemon().run(stop))
+    await asyncio.wait([running], timeout=seconds)
+    stop.set()
+    await running
+
+
+def test_an_index_that_is_away_at_the_start_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(service: Service) -> None:
+        _away(service, until=60)
+        await _run_for(service, 90)
+        assert await service.statuses() == ["completed"]
+
+    play(scenario, tmp_path, connector("a"))
+    told = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+    assert told == ["the index cannot be reached (tried again for 10m)"]
+
+
+def test_the_wait_for_an_index_that_never_comes_ends(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        _away(service, until=10_000)
+        with pytest.raises(RetryableError, match="cannot be reached"):
+            await service.daemon().run(asyncio.Event())
+        assert 120 <= asyncio.get_running_loop().time() <= 130
+
+    play(scenario, tmp_path, connector("a"), sync={"retry_patience": "2m"})
+
+
+def test_a_stop_ends_the_wait_at_once(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        _away(service, until=10_000)
+        await _run_for(service, 30)
+        assert asyncio.get_running_loop().time() < 31
+
+    play(scenario, tmp_path, connector("a"))
