@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -21,10 +21,14 @@ from connectors.utils import nearest
 
 if TYPE_CHECKING:
     from connectors.backends.ports import Destination, Store
+    from connectors.processes import Channel, Child
+    from connectors.service.crew import Crew
     from connectors.service.daemon import Daemon
+    from connectors.service.member import Member
     from connectors.service.metrics import Metrics
     from connectors.service.operations import Operations
     from connectors.service.web import WebServer
+    from connectors.service.worker import Worker
 
 __all__ = ["App", "Application", "catalog_for", "config_file", "equip", "open_app", "open_application", "read_config"]
 
@@ -130,6 +134,10 @@ class App:
     operations: Operations
     worker_name: str
 
+    def take_up(self, config: Config) -> None:
+        """Takes the sources of an edited configuration."""
+        self.catalog.replace(catalog_for(config.sources).paths)
+
 
 @dataclass(slots=True)
 class Application:
@@ -137,9 +145,49 @@ class Application:
 
     app: App
     daemon: Daemon
+    worker: Worker
     metrics: Metrics
 
-    def page(self) -> WebServer | None:
+    def crew(self, launch: Callable[[int], Child]) -> Crew:
+        """Returns what looks after the workers that the configuration wants besides this process.
+
+        Args:
+            launch: starts the one with this number.
+        """
+        from connectors.service.crew import Crew
+
+        service = self.app.config.service
+        return Crew(
+            service.workers - 1,
+            launch,
+            name=self.app.worker_name,
+            worker=self.worker,
+            metrics=self.metrics,
+            runtime=self.app.runtime,
+            drain_timeout=service.drain_timeout,
+        )
+
+    def member(self, file: ConfigFile, channel: Channel) -> Member:
+        """Returns the work of a further worker, which this process is.
+
+        Args:
+            channel: to the first one.
+        """
+        from connectors.service.member import Member
+
+        return Member(
+            self.app.config,
+            file,
+            name=self.app.worker_name,
+            store=self.app.store,
+            worker=self.worker,
+            metrics=self.metrics,
+            runtime=self.app.runtime,
+            channel=channel,
+            on_config=self.app.take_up,
+        )
+
+    def page(self, crew: Crew) -> WebServer | None:
         """Returns the page's server, not started yet; None where the page is switched off."""
         from connectors.service.web import WebServer
 
@@ -151,7 +199,8 @@ class Application:
             self.metrics,
             runtime=self.app.runtime,
             config_error=lambda: self.daemon.config_error,
-            ready=self.daemon.trouble,
+            ready=lambda: self.daemon.trouble() or crew.trouble(),
+            workers=crew.workers,
         )
 
 
@@ -227,16 +276,23 @@ async def open_app(config: Config, runtime: Runtime | None = None) -> AsyncItera
 
 @asynccontextmanager
 async def open_application(
-    config: Config, file: ConfigFile | None = None, runtime: Runtime | None = None
+    config: Config, file: ConfigFile | None = None, runtime: Runtime | None = None, *, number: int = 1, of: int = 1
 ) -> AsyncIterator[Application]:
-    """Opens everything that a daemon consists of, and closes it at the end."""
-    async with open_app(config, runtime) as app, equip(app, file) as application:
+    """Opens everything that a daemon consists of, and closes it at the end; see `equip`."""
+    async with open_app(config, runtime) as app, equip(app, file, number=number, of=of) as application:
         yield application
 
 
 @asynccontextmanager
-async def equip(app: App, file: ConfigFile | None = None) -> AsyncIterator[Application]:
-    """Adds to opened backends what it takes to sync, and closes that at the end."""
+async def equip(
+    app: App, file: ConfigFile | None = None, *, number: int = 1, of: int = 1
+) -> AsyncIterator[Application]:
+    """Adds to opened backends what it takes to sync, and closes that at the end.
+
+    Args:
+        number: of this process, from 1 on; it gets its part of the limits.
+        of: processes that share them.
+    """
     from connectors.extraction import TextExtractor
     from connectors.service.daemon import Daemon
     from connectors.service.job_run import Services
@@ -248,14 +304,14 @@ async def equip(app: App, file: ConfigFile | None = None) -> AsyncIterator[Appli
     config = app.config
     extraction = config.extraction
     extractor = TextExtractor(
-        workers=extraction.workers,
+        workers=_part(extraction.workers, number, of),
         timeout=extraction.timeout,
         memory=extraction.memory,
         max_text_chars=extraction.max_text_chars,
     )
     limit = FlightLimit(
-        config.sync.writes_in_flight,
-        config.sync.bytes_in_flight,
+        _part(config.sync.writes_in_flight, number, of),
+        _part(config.sync.bytes_in_flight, number, of),
         body=config.sync.batch_bytes,
         clock=app.runtime.monotonic,
     )
@@ -273,21 +329,27 @@ async def equip(app: App, file: ConfigFile | None = None) -> AsyncIterator[Appli
         extractor=extractor if extraction.enabled else None,
         observer=ProgressReporter(metrics, app.runtime),
     )
+    worker = Worker(services, app.catalog, config, metrics)
     daemon = Daemon(
         config,
         file,
         store=app.store,
         destination=app.destination,
         registry=app.registry,
-        worker=Worker(services, app.catalog, config, metrics),
+        worker=worker,
         operations=app.operations,
         metrics=metrics,
         runtime=app.runtime,
-        on_config=lambda found: app.catalog.replace(catalog_for(found.sources).paths),
+        on_config=app.take_up,
     )
     try:
         if extraction.enabled:
             await extractor.start()
-        yield Application(app, daemon, metrics)
+        yield Application(app, daemon, worker, metrics)
     finally:
         await extractor.close()
+
+
+def _part(total: int, number: int, of: int) -> int:
+    """Returns one process's part of a limit: the parts add up to it, unless there are more processes than that."""
+    return max(1, total // of + (number <= total % of))

@@ -16,6 +16,7 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator, MutableMapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Literal
 from urllib.parse import quote, quote_plus
 
@@ -166,6 +167,8 @@ class TextFormatter(logging.Formatter):
         if subject is None and record.name.split(".")[0] != _OUR_ROOT:
             subject = record.name  # a library speaks: say which
         message = record.getMessage() if subject is None else f"{subject}: {record.getMessage()}"
+        if (worker := getattr(record, "worker", None)) is not None:
+            message = f"[{worker}] {message}"
         lines = [f"{clock} {level:<5} {escape_controls(mask(message))}"]
         # Indented, so that no line of an error's text can pass for a line of ours.
         lines += [f"    {escape_controls(line)}" for line in _exception_text(record).split("\n") if line]
@@ -217,10 +220,17 @@ class _StderrHandler(logging.Handler):
             return
 
 
+def _number(worker: int, record: logging.LogRecord) -> bool:
+    record.worker = worker
+    return True
+
+
 def configure(
     level: str | int = "INFO",
     format: Literal["text", "json"] = "text",  # noqa: A002 - named as in config.yml
     secrets: Iterable[str] = (),
+    *,
+    worker: int | None = None,
 ) -> None:
     """Sends all log records of the process to stderr. A further call replaces what the last one set up.
 
@@ -228,6 +238,7 @@ def configure(
         level: least severe level that is shown: DEBUG, INFO, WARNING, ERROR or CRITICAL.
         format: `text` for people, `json` for machines.
         secrets: texts to hide, in addition to those registered already.
+        worker: number of this process, which each line then tells; None: there is only the one.
 
     Raises:
         ValueError: there is no such level or format.
@@ -244,6 +255,8 @@ def configure(
             handler.close()
     handler = _StderrHandler()
     handler.setFormatter(formatters[format]())
+    if worker is not None:
+        handler.addFilter(partial(_number, worker))
     root.addHandler(handler)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from connectors.byoc import ConnectorStatus, SyncJob
+from connectors.byoc import ACTIVE_JOB_STATUSES, ConnectorStatus, SyncJob
 from connectors.cli.output import console, json_option, marked, print_json, print_lines, print_table
 from connectors.cli.settings import Settings
 from connectors.cli.subjects import subject
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["job", "jobs", "search", "status"]
 
+_SCAN: Final = 1000
+
 
 @click.command(short_help="Show the connectors.")
 @click.argument("name", required=False)
@@ -29,23 +31,33 @@ __all__ = ["job", "jobs", "search", "status"]
 @click.pass_obj
 def status(settings: Settings, *, name: str | None, as_json: bool) -> None:
     """Show the connectors: what they hold, their last sync and their next one."""
-    from connectors.cli.presence import daemon_runs
+    from connectors.cli.presence import Enrolled, daemon_runs, workers_here
     from connectors.cli.shapes import view_shape
 
-    async def work(app: App) -> tuple[list[ConnectorView], bool]:
+    async def work(app: App) -> tuple[list[ConnectorView], bool, list[tuple[Enrolled, list[str]]]]:
         known = {connector.id: connector for connector in await app.store.connectors()}
         if name is not None:
             chosen = [known.get(name) or (await subject(app, name)).connector]
         else:
             new = [item.id for item in app.config.connectors if item.id not in known]
             chosen = [*known.values(), *[(await subject(app, each)).connector for each in new]]
-        return [await app.operations.view(connector) for connector in chosen], daemon_runs(app.config.service.data_dir)
+        data_dir = app.config.service.data_dir
+        active = await app.store.jobs(statuses=ACTIVE_JOB_STATUSES, limit=_SCAN)
+        workers = [
+            (worker, sorted(job.connector_id for job in active if job.worker_hostname == worker.name))
+            for worker in workers_here(data_dir)
+        ]
+        return [await app.operations.view(connector) for connector in chosen], daemon_runs(data_dir), workers
 
-    views, running = settings.run(work)
+    views, running, workers = settings.run(work)
     if as_json:
-        print_json({"daemon": running, "connectors": [view_shape(view) for view in views]})
+        shapes = [{"number": each.number, "name": each.name, "running": busy} for each, busy in workers]
+        print_json({"daemon": running, "workers": shapes, "connectors": [view_shape(view) for view in views]})
         return
-    print_lines("a daemon is running" if running else "no daemon is running here; start one with: connectors run", "")
+    print_lines("a daemon is running" if running else "no daemon is running here; start one with: connectors run")
+    if len(workers) > 1:
+        print_lines(*(f"  {each.name}: {', '.join(busy) or 'nothing to do'}" for each, busy in workers))
+    print_lines("")
     headers = ("connector", "index", "state", "documents", "dead letters", "last sync", "next sync")
     print_table(headers, map(_status_row, views), empty="there are no connectors yet; write one into config.yml")
 

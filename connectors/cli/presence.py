@@ -2,6 +2,8 @@
 
 A daemon holds a shared lock on a file there for as long as it lives; the kernel gives it back however the process
 ends. It decides only where a job is best run. That no job runs twice is the business of leases.
+
+Each worker holds a lock on a file of its own besides, which says who it is.
 """
 
 from __future__ import annotations
@@ -9,15 +11,19 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import orjson
+
 from connectors.errors import ConfigurationError
 
-__all__ = ["daemon_runs", "present"]
+__all__ = ["Enrolled", "daemon_runs", "enrolled", "present", "workers_here"]
 
 _FILE: Final = "daemon.lock"
+_WORKERS: Final = "workers"
 
 
 @contextmanager
@@ -45,10 +51,54 @@ def daemon_runs(data_dir: Path) -> bool:
     except OSError:
         return False
     try:
+        return _is_locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A worker of this machine: its number in its daemon, and its name in leases and jobs."""
+
+    number: int
+    name: str
+
+
+@contextmanager
+def enrolled(data_dir: Path, name: str, number: int) -> Iterator[None]:
+    """Shows others that this process is a worker of a daemon."""
+    path = data_dir / _WORKERS / f"{os.getpid()}.json"
+    path.parent.mkdir(exist_ok=True)
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_TRUNC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.write(descriptor, orjson.dumps({"number": number, "name": name}))
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def workers_here(data_dir: Path) -> list[Enrolled]:
+    """Returns the workers of this machine on the folder, by daemon and number; files of dead ones are removed."""
+    found: list[tuple[float, Enrolled]] = []
+    for path in (data_dir / _WORKERS).glob("*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # it ends, or begins, at this very moment
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if _is_locked(descriptor):
+                    content = orjson.loads(os.read(descriptor, 4096))
+                    found.append((path.stat().st_mtime, Enrolled(int(content["number"]), str(content["name"]))))
+                else:
+                    path.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+    return [worker for _, worker in sorted(found, key=lambda each: (each[1].number, each[0]))]
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
+    return False

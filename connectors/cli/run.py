@@ -14,7 +14,7 @@ from connectors import __version__
 from connectors.byoc import JobStatus, SyncJob
 from connectors.cli.exits import Exit
 from connectors.cli.output import json_option, print_json, print_table
-from connectors.cli.presence import present
+from connectors.cli.presence import enrolled, present
 from connectors.cli.settings import Settings
 from connectors.cli.signals import stop_on_signals
 from connectors.cli.words import how_many
@@ -50,18 +50,23 @@ def run(settings: Settings, *, once: bool, as_json: bool) -> int:
 
 async def _serve(settings: Settings, config: Config, file: ConfigFile) -> int:
     from connectors.app import open_application
+    from connectors.cli.worker import launcher
 
+    workers = config.service.workers
     with stop_on_signals() as stop, present(config.service.data_dir):
-        async with open_application(config, file) as application:
+        async with open_application(config, file, of=workers) as application:
             _greet(settings, application)
-            page = application.page()
-            if page is None:
-                await application.daemon.run(stop)
-            else:
-                _logger.info("page: %s", await page.start())
-                try:
-                    await application.daemon.run(stop, page.serve)
-                finally:
+            crew = application.crew(launcher(config, settings.path, settings.level(config)))
+            page = application.page(crew)
+            address = await page.start() if page is not None else None
+            try:
+                if address is not None:
+                    _logger.info("page: %s", address)
+                with enrolled(config.service.data_dir, application.app.worker_name, 1):
+                    async with crew.at_work(stop):
+                        await application.daemon.run(stop, page.serve if page is not None else None)
+            finally:
+                if page is not None:
                     await page.close()
         _logger.info("stopped")
     return Exit.OK
@@ -85,6 +90,8 @@ def _greet(settings: Settings, application: Application) -> None:
     _logger.info("connectors %s on Python %s", __version__, platform.python_version())
     _logger.info("configuration: %s, %s", settings.path.absolute(), how_many(len(config.connectors), "connector"))
     _logger.info("index: %s", config.index_place)
+    if config.service.workers > 1:
+        _logger.info("workers: %s", config.service.workers)
 
 
 def _print_summary(jobs: Sequence[SyncJob], *, as_json: bool) -> None:

@@ -56,11 +56,15 @@ class Settings:
 
         file = config_file(self.path)
         config = file.load()
+        logger.configure(self.level(config), config.logging.format, config.secrets)
+        return config, file
+
+    def level(self, config: Config) -> int:
+        """Returns the least severe level that a daemon prints."""
         level = logging.getLevelNamesMapping()[config.logging.level]
         if self.verbosity:
             level = min(level, logging.DEBUG) if self.verbose else max(level, logging.WARNING)
-        logger.configure(level, config.logging.format, config.secrets)
-        return config, file
+        return level
 
     def run(self, work: Callable[[App], Awaitable[T]]) -> T:
         """Runs one command on the opened backends and returns what it returns."""

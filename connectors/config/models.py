@@ -69,7 +69,12 @@ class ServiceConfig(Section):
     worker_name: str | None = Field(
         None, min_length=1, description="Name of this worker in records and logs; without it, host name and process id."
     )
-    max_concurrent_syncs: Count = Field(4, description="Sync jobs that this worker runs at the same time.")
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        1,
+        description="Processes that run syncs, so that more than one core is used. They share the limits of sync and "
+        "extraction.",
+    )
+    max_concurrent_syncs: Count = Field(4, description="Sync jobs that one worker runs at the same time.")
     poll_interval: PositiveDuration = Field(
         1.0, description="How often due schedules, new jobs and edits of the config file are looked for."
     )
@@ -172,8 +177,8 @@ class SyncConfig(Section):
     flush_interval: PositiveDuration = Field(1.0, description="How long a partial batch waits for more documents.")
     writes_in_flight: Count = Field(
         8,
-        description="Bulk requests at the same time, at most, of all syncs of the process together; how many there are "
-        "adapts to what the destination takes.",
+        description="Bulk requests at the same time, at most, of all syncs of the daemon together, one for each of its "
+        "workers at least; how many there are adapts to what the destination takes.",
     )
     bytes_in_flight: ByteSize = Field(
         64_000_000, description="Bytes of all these requests together, at most. A larger document goes alone."
@@ -195,7 +200,7 @@ class ExtractionConfig(Section):
     """Text out of files."""
 
     enabled: bool = Field(True, description="Whether text is extracted from files.")
-    workers: Count = Field(2, description="Processes that extract text.")
+    workers: Count = Field(2, description="Processes that extract text; each of service.workers has one at least.")
     timeout: PositiveDuration = Field(30.0, description="How long one file may take.")
     memory: ByteSize = Field(2**30, description="Memory that one process may use.")
     max_file_size: ByteSize = Field(10_000_000, description="Larger files are indexed without their text.")

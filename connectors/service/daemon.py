@@ -11,10 +11,10 @@ from typing import Any, Final
 from connectors.backends.ports import Destination, Store
 from connectors.byoc import JobStatus, JobType, SyncJob
 from connectors.config import Config, ConfigError, ConfigFile
-from connectors.errors import ConnectorsError, describe
 from connectors.logger import mask, register_secrets
 from connectors.runtime import Runtime
 from connectors.service.adoption import Adoption
+from connectors.service.loops import BREATH, MAX_PAUSE, repeat
 from connectors.service.metrics import LoopMonitor, Metrics
 from connectors.service.operations import Operations
 from connectors.service.registry import Registry, is_orphaned
@@ -33,21 +33,17 @@ _HOUSEKEEPING: Final = 60.0
 _PURGING: Final = 3600.0
 #: A sync every few seconds that finds nothing changed would leave records without number.
 _UNCHANGED_RETENTION: Final = timedelta(days=1)
-#: A loop that fails waits, at most this long, and tries again.
-_MAX_PAUSE: Final = 30.0
 #: `run --once` waits for another try of a job that is due within so many seconds.
 _SOON: Final = 25.0
 #: Seconds beyond its longest pause after which the work loop is missing.
 _LATE: Final = 30.0
 #: Seconds after which `finish` looks again, at most.
 _LOOK: Final = 0.5
-#: Seconds after a job was claimed because another one had ended, until that is done again.
-_BREATH: Final = 0.1
 #: What is built once, at the start.
 _FIXED: Final = (
     "web", "embedded", "elasticsearch", "opensearch", "logging", "extraction.enabled", "extraction.workers",
     "extraction.timeout", "extraction.memory", "extraction.max_text_chars", "service.data_dir", "service.worker_name",
-    "sync.bytes_in_flight", "sync.batch_bytes", "sync.writes_in_flight",
+    "service.workers", "sync.bytes_in_flight", "sync.batch_bytes", "sync.writes_in_flight",
 )  # fmt: skip
 
 
@@ -117,7 +113,7 @@ class Daemon:
     async def _run_loops(self, stop: asyncio.Event, serve: Callable[[], Awaitable[None]] | None) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._repeat("jobs", self._claim_next, lambda: _BREATH)),
+                group.create_task(self._repeat("jobs", self._claim_next, lambda: BREATH)),
                 group.create_task(self._repeat("work", self._work, lambda: self._config.service.poll_interval)),
                 group.create_task(
                     self._repeat("configuration", self._watch, lambda: self._config.service.poll_interval)
@@ -179,27 +175,14 @@ class Daemon:
         if self._worked_at is None:
             return "the daemon has not started yet"
         late = self._runtime.monotonic() - self._worked_at
-        if late <= max(_MAX_PAUSE, self._config.service.poll_interval) + _LATE:
+        if late <= max(MAX_PAUSE, self._config.service.poll_interval) + _LATE:
             return None
         return f"the daemon has not looked for work for {format_duration(late)}; its log says why"
 
     # The loops
 
     async def _repeat(self, name: str, step: Callable[[], Awaitable[None]], pause: Callable[[], float]) -> None:
-        """Repeats one step; a passing fault is told once and tried again, more and more slowly."""
-        told, failures = "", 0
-        while True:
-            try:
-                await step()
-                told, failures = "", 0
-            except ConnectorsError as error:
-                failures += 1
-                message = mask(describe(error))
-                if message != told:
-                    _logger.error("%s: %s (tried again)", name, message)
-                    told = message
-            usual = pause()
-            await self._runtime.sleep(min(max(usual, _MAX_PAUSE), usual * 2 ** min(failures, 10)))
+        await repeat(name, step, pause, self._runtime)
 
     async def _work(self) -> None:
         await self._scheduler.tick(await self._adoption.tick(await self._store.connectors()))

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
-from typing import TYPE_CHECKING, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,13 +21,17 @@ from connectors import __version__
 from connectors.byoc import CONTENT_JOB_TYPES, JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     from connectors.sync.limits import PaceReading
 
 __all__ = ["LoopMonitor", "Metrics"]
 
+#: Name of the label that tells several processes apart.
+_WORKER: Final = "worker"
+#: What is true of all processes together.
+_OF_ALL: Final = ("connectors_last_success_timestamp_seconds", "connectors_lag_seconds")
 _DELAYS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _DURATIONS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 24 * 3600.0)
 
@@ -43,6 +48,7 @@ class Metrics:
         self._last_success: dict[str, float] = {}
         self._longest_delay = 0.0
         self._pace: Callable[[], PaceReading] | None = None
+        self._others: dict[int, list[Metric]] = {}
         registry = self._registry = CollectorRegistry()
         self._documents = Counter(
             "connectors_documents", "Documents by outcome.", ["connector", "outcome"], registry=registry
@@ -166,7 +172,63 @@ class Metrics:
             accept: the request's `Accept` header; OpenMetrics is given to who asks for it.
         """
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        if not self._others:
+            return encode(self._registry), content_type
+        joined = CollectorRegistry()
+        joined.register(_Joined(self._registry, self._others.copy()))
+        return encode(joined), content_type
+
+    # Several processes
+
+    def export(self) -> dict[str, Any]:
+        """Returns all numbers as JSON, for the metrics of the process that is asked for them."""
+        families = [
+            [
+                each.name,
+                each.documentation,
+                each.type,
+                [[sample.name, sample.labels, sample.value] for sample in each.samples],
+            ]
+            for each in self._registry.collect()
+            if each.name not in _OF_ALL
+        ]
+        return {"families": families, "succeeded": self._last_success}
+
+    def take(self, worker: int, exported: Mapping[str, Any]) -> None:
+        """Shows the numbers of another process beside our own; every number then says whose it is."""
+        found: list[Metric] = []
+        for name, documentation, kind, samples in exported["families"]:
+            family = Metric(name, documentation, kind)
+            for sample, labels, value in samples:
+                family.add_sample(sample, {**labels, _WORKER: str(worker)}, value)
+            found.append(family)
+        self._others[worker] = found
+        for connector, at in exported["succeeded"].items():
+            self._last_success[connector] = max(at, self._last_success.get(connector, at))
+
+    def drop(self, worker: int) -> None:
+        """Shows the numbers of another process no more."""
+        self._others.pop(worker, None)
+
+
+class _Joined:
+    """The numbers of several processes: one family of a name, as Prometheus wants it."""
+
+    def __init__(self, own: CollectorRegistry, others: Mapping[int, list[Metric]]) -> None:
+        self._own = own
+        self._others = others
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the families."""
+        families: dict[str, Metric] = {}
+        for family in self._own.collect():
+            labels = {} if family.name in _OF_ALL else {_WORKER: "1"}
+            family.samples = [sample._replace(labels={**sample.labels, **labels}) for sample in family.samples]
+            families[family.name] = family
+        for family in chain.from_iterable(self._others.values()):
+            held = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            held.samples.extend(family.samples)
+        yield from families.values()
 
 
 def _pace_metrics(now: PaceReading) -> Iterator[Metric]:

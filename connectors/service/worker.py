@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -45,6 +45,8 @@ class Worker:
     Attributes:
         running: connector id → the task that runs its job.
         freed: set whenever one of these has ended, so that another job can be claimed.
+        allowed: how many jobs may run here now, besides `max_concurrent_syncs`: others may be less busy.
+        on_change: called whenever `running` has changed.
     """
 
     def __init__(self, services: Services, catalog: SourceCatalog, config: Config, metrics: Metrics) -> None:
@@ -57,6 +59,8 @@ class Worker:
         self._claiming = asyncio.Lock()
         self.running: dict[str, asyncio.Task[None]] = {}
         self.freed = asyncio.Event()
+        self.allowed = _SCAN
+        self.on_change: Callable[[], None] = lambda: None
 
     def configure(self, config: Config) -> None:
         """Takes a new configuration; running jobs keep the one they started with."""
@@ -75,8 +79,7 @@ class Worker:
             await self._claim(connectors)
 
     async def _claim(self, connectors: Collection[str] | None) -> None:
-        capacity = self._config.service.max_concurrent_syncs
-        if self._stop.is_set() or len(self.running) >= capacity:
+        if self._stop.is_set() or len(self.running) >= self._capacity():
             return
         jobs = await self._services.store.jobs(statuses=UNFINISHED_JOB_STATUSES, limit=_SCAN)
         blocked = {
@@ -96,12 +99,15 @@ class Worker:
             return
         records = {connector.id: connector for connector in await self._services.store.connectors()}
         for job in due:
-            if len(self.running) >= capacity:
+            if len(self.running) >= self._capacity():
                 return
             connector = records.get(job.connector_id)
             # A record of another service is its own business, as long as nobody asks us.
             if job.connector_id not in self.running and (connectors is not None or self._serves(connector)):
                 await self._look(job, connector)
+
+    def _capacity(self) -> int:
+        return min(self._config.service.max_concurrent_syncs, self.allowed)
 
     def _serves(self, connector: Connector | None) -> bool:
         return connector is None or OWNER in connector.extra or connector.service_type in self._catalog.paths
@@ -142,6 +148,7 @@ class Worker:
             await self._drop(job, connector, JobStatus.SUSPENDED, None)
         else:
             self.running[connector.id] = asyncio.create_task(self._run(job, connector, lease))
+            self.on_change()
             return
         await give_back(services, lease, written=False)
 
@@ -194,6 +201,7 @@ class Worker:
             self._metrics.sync_stopped(connector.id)
             self.running.pop(connector.id, None)
             self.freed.set()
+            self.on_change()
 
     def _declared(self, connector_id: str) -> ConnectorConfig | None:
         return next((item for item in self._config.connectors if item.id == connector_id), None)

@@ -48,6 +48,8 @@ class SlowDataSource(DirectoryDataSource):
                 yield item
                 await asyncio.sleep(0.001)
 """
+#: So that the processes run the code that the tests import, wherever another copy of it is installed.
+_CODE: Final = str(Path(__file__).parents[2])
 _PR_CAPBSET_DROP: Final = 24
 _CAP_DAC_OVERRIDE: Final = 1
 _CAP_DAC_READ_SEARCH: Final = 2
@@ -281,7 +283,7 @@ class Workspace:
     def _environment(self) -> dict[str, str]:
         dropped = {"CONNECTORS_CONFIG", "FORCE_COLOR", "NO_COLOR", "COLUMNS"}
         kept = {name: value for name, value in os.environ.items() if name not in dropped}
-        return kept | {"PYTHONUTF8": "1", "PYTHONPATH": str(self.root)}
+        return kept | {"PYTHONUTF8": "1", "PYTHONPATH": os.pathsep.join((str(self.root), _CODE))}
 
 
 def _obey_permissions() -> None:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from connectors.app import _part
 from connectors.backends.embedded import EmbeddedBackend
 from connectors.byoc import Connector, JobStatus, SyncJob
 from connectors.cli.exits import Exit
 from connectors.cli.following import Sight, display_for
 from connectors.cli.output import marked, print_table
-from connectors.cli.presence import daemon_runs, present
+from connectors.cli.presence import Enrolled, daemon_runs, enrolled, present, workers_here
 from connectors.cli.signals import stop_on_signals
 from connectors.cli.words import ago, clock, counters_in_words, how_many, outcome, until
 from connectors.errors import ConfigurationError
@@ -127,6 +128,23 @@ def test_a_daemon_is_seen_while_it_lives(tmp_path: Path) -> None:
             assert daemon_runs(folder)
         assert daemon_runs(folder)
     assert not daemon_runs(folder)
+
+
+def test_workers_are_seen_while_they_live(tmp_path: Path) -> None:
+    with present(tmp_path), enrolled(tmp_path, "host:1", 1):
+        assert workers_here(tmp_path) == [Enrolled(1, "host:1")]
+        (tmp_path / "workers" / "999.json").write_text('{"number": 2, "name": "host:999"}')  # killed: nobody locks it
+        assert workers_here(tmp_path) == [Enrolled(1, "host:1")]
+        assert not (tmp_path / "workers" / "999.json").exists()
+    assert workers_here(tmp_path) == []
+
+
+def test_the_parts_of_a_limit_add_up_to_it() -> None:
+    for total in range(1, 40):
+        for of in range(1, 12):
+            parts = [_part(total, number, of) for number in range(1, of + 1)]
+            assert sum(parts) == max(total, of)
+            assert max(parts) - min(parts) <= 1
 
 
 def test_a_data_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:

@@ -52,6 +52,16 @@ def json_lines(stream: Stderr) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_line_of_a_further_worker_tells_its_number(stderr: Stderr, form: Any) -> None:
+    configure(format=form, worker=2)
+    ConnectorLogger(get_logger("connectors.sync"), "handbook").info("read")
+    if form == "text":
+        assert stderr.getvalue().endswith(" INFO  [2] handbook: read\n")
+    else:
+        assert json_lines(stderr)[0]["worker"] == 2
+
+
 def test_a_text_line_is_short_and_names_its_connector(stderr: Stderr) -> None:
     configure()
     ConnectorLogger(get_logger("connectors.sync"), "handbook").info("read %d documents", 3)

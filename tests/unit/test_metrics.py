@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -188,3 +189,18 @@ async def test_the_monitor_sees_a_loop_that_is_held() -> None:
     # The measurement under way when the loop was held was late by all but the interval.
     assert max(metrics.delays) >= 0.08
     assert all(delay >= 0 for delay in metrics.delays)
+
+
+def test_several_processes_are_told_apart_and_share_their_successes(metrics: Metrics) -> None:
+    other = Metrics(wall=lambda: NOW - 100)
+    metrics.documents("a", "indexed", 5)
+    other.documents("a", "indexed", 7)
+    other.job_finished("b", "full", "completed", 30.0)
+    metrics.take(2, orjson.loads(orjson.dumps(other.export())))
+    found = read(metrics)
+    assert found["connectors_documents_total"] == {("a", "indexed", "1"): 5, ("a", "indexed", "2"): 7}
+    assert found["connectors_sync_duration_seconds_count"] == {("full", "2"): 1}
+    assert found["connectors_lag_seconds"] == {("b",): 100}
+    assert set(found["process_resident_memory_bytes"]) == {("1",), ("2",)}
+    metrics.drop(2)
+    assert read(metrics)["connectors_documents_total"] == {("a", "indexed"): 5}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from connectors.config import WebConfig
 from connectors.logger import mask
 from connectors.runtime import Runtime
+from connectors.service.crew import WorkerSight
 from connectors.service.metrics import Metrics
 from connectors.service.operations import Operations
 from connectors.service.web.render import Assets, Renderer
@@ -29,6 +30,7 @@ def build_app(
     runtime: Runtime,
     config_error: Callable[[], str | None],
     ready: Callable[[], str | None],
+    workers: Callable[[], Sequence[WorkerSight]] = list,
 ) -> ASGIApp:
     """Returns the application. Reads files and stretches the token, so call it in a thread."""
     gate = TokenGate(config.token.get_secret_value(), runtime) if config.token else None
@@ -39,7 +41,7 @@ def build_app(
         return None if problem is None else mask(problem)
 
     renderer = Renderer(runtime, assets, config_error=banner, secured=gate is not None)
-    views = Views(operations, metrics, runtime, renderer, assets, ready, gate)
+    views = Views(operations, metrics, runtime, renderer, assets, ready, gate, workers)
     app = Starlette(routes=_routes(views), exception_handlers={HTTPException: views.http_error})
     return Guard(app, hosts=host_names(config), gate=gate)
 

@@ -6,13 +6,14 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from connectors.config import WebConfig
 from connectors.errors import ConfigurationError
 from connectors.runtime import Runtime
+from connectors.service.crew import WorkerSight
 from connectors.service.metrics import Metrics
 from connectors.service.operations import Operations
 
@@ -35,6 +36,7 @@ class WebServer:
     Args:
         config_error: what is wrong with the edited configuration; None when nothing is.
         ready: what keeps the daemon from its work, for `/health`; None when nothing does.
+        workers: who runs syncs; shown where there are several.
 
     ::
 
@@ -55,6 +57,7 @@ class WebServer:
         runtime: Runtime,
         config_error: Callable[[], str | None] = lambda: None,
         ready: Callable[[], str | None] = lambda: None,
+        workers: Callable[[], Sequence[WorkerSight]] = list,
     ) -> None:
         self._config = config
         self._operations = operations
@@ -62,6 +65,7 @@ class WebServer:
         self._runtime = runtime
         self._config_error = config_error
         self._ready = ready
+        self._workers = workers
         self._socket: socket.socket | None = None
         self._server: Server | None = None
 
@@ -123,6 +127,7 @@ class WebServer:
             runtime=self._runtime,
             config_error=self._config_error,
             ready=self._ready,
+            workers=self._workers,
         )
         config = uvicorn.Config(
             app,

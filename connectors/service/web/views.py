@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlencode
 
@@ -26,6 +26,7 @@ from connectors.errors import (
 )
 from connectors.logger import mask
 from connectors.runtime import Runtime
+from connectors.service.crew import WorkerSight
 from connectors.service.drafts import draft_is_in_force, draft_problems
 from connectors.service.metrics import Metrics
 from connectors.service.operations import ConnectorView, Operations
@@ -79,6 +80,7 @@ class Views:
     Attributes:
         ready: says what keeps the daemon from its work, None when nothing does.
         gate: None: no token is asked for.
+        workers: who runs syncs.
     """
 
     operations: Operations
@@ -88,6 +90,7 @@ class Views:
     assets: Assets
     ready: Callable[[], str | None]
     gate: TokenGate | None
+    workers: Callable[[], Sequence[WorkerSight]] = list
 
     # How handlers are made
 
@@ -160,7 +163,12 @@ class Views:
     async def connectors(self, _request: Request) -> Context:
         """All connectors."""
         cards = [connector_card(view) for view in await self.operations.views()]
-        return {"connectors": cards, "busy": any(item.busy for item in cards)}
+        workers = self.workers()
+        return {
+            "connectors": cards,
+            "busy": any(item.busy for item in cards),
+            "workers": workers if len(workers) > 1 else [],
+        }
 
     async def connector(self, request: Request) -> Context:
         """One connector, whole."""
@@ -287,6 +295,8 @@ class Views:
         if waiting is not None:
             problems["work"] = mask(waiting)
         body: Context = {"service": "connectors", "version": __version__, "status": "failing" if problems else "ok"}
+        if request.state.trusted and len(workers := self.workers()) > 1:
+            body["workers"] = [asdict(each) for each in workers]
         if problems:
             body["problems"] = problems if request.state.trusted else sorted(problems)
         return JSONResponse(body, status_code=503 if problems else 200)
