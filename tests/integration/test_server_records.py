@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
+import orjson
 import pytest
 
 from connectors.backends.ports import DeadLetter
@@ -125,9 +126,37 @@ async def test_a_state_index_that_is_somebody_elses(server: SearchServer) -> Non
             await backend.client.call("DELETE", "/contract-foreign")
 
 
+MANY: Final = 10_050
+
+
 async def test_more_dead_letters_than_one_page(backend: ServerBackend) -> None:
-    letters = [DeadLetter("one", f"{n:05}", "index", "r", "job", NOW) for n in range(10_050)]
+    letters = [DeadLetter("one", f"{n:05}", "index", "r", "job", NOW) for n in range(MANY)]
     await backend.store.add_dead_letters(letters)
-    assert await backend.store.count_dead_letters("one") == len(letters)
+    assert await backend.store.count_dead_letters("one") == MANY
     assert await backend.store.dead_letter_ids("one") == dict.fromkeys((letter.id for letter in letters), "job")
-    assert await backend.store.remove_dead_letters("one") == len(letters)
+    assert await backend.store.dead_letters("one", limit=MANY) == letters
+    assert await backend.store.dead_letters("one", limit=2 * MANY, after="00019") == letters[20:]
+    assert await backend.store.dead_letters("one", limit=10_001, after="00019") == letters[20:10_021]
+    assert await backend.store.remove_dead_letters("one") == MANY
+
+
+async def bulk(backend: ServerBackend, index: str, documents: Iterator[tuple[str, dict[str, object]]]) -> None:
+    lines = b"".join(
+        orjson.dumps({"index": {"_id": id_}}) + b"\n" + orjson.dumps(document) + b"\n" for id_, document in documents
+    )
+    await backend.client.call("POST", f"/{index}/_bulk", body=lines, params={"refresh": "true"})
+
+
+async def test_more_connectors_and_jobs_than_one_page(backend: ServerBackend) -> None:
+    assert await backend.store.connectors() == []  # and the indices are there
+    names = [f"c{n:05}" for n in range(MANY)]
+    await bulk(backend, CONNECTORS, ((name, {"service_type": "directory"}) for name in names))
+    assert [connector.id for connector in await backend.store.connectors()] == names
+    await bulk(backend, JOBS, (
+        # All of one moment: nothing but their ids tells them apart.
+        (name, {"connector": {"id": name}, "job_type": "full", "status": "pending", "created_at": NOW.isoformat()})
+        for name in names
+    ))  # fmt: skip
+    jobs = await backend.store.jobs(statuses=["pending"], limit=2 * MANY)
+    assert [job.id for job in jobs] == names[::-1]
+    assert len(await backend.store.jobs(limit=10_000)) == 10_000

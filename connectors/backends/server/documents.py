@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -15,16 +16,17 @@ from typing import Any, Final
 import orjson
 
 from connectors.backends.records import encode
+from connectors.backends.server.bulk import IndexMissingError
 from connectors.backends.server.client import NDJSON, Client, Response
 from connectors.backends.server.faults import error_of, reason_of
 from connectors.backends.server.names import path_of
+from connectors.backends.server.pit import MOST, point_in_time
 from connectors.errors import ConfigurationError, RetryableError
 from connectors.utils import Backoff
 
 __all__ = ["PAGE", "Contention", "Document", "DocumentIndex", "read_many"]
 
-#: Documents of one search: as many as servers allow unless told otherwise.
-PAGE: Final = 10_000
+PAGE: Final = MOST
 #: Bytes of a bulk request, about.
 _BODY: Final = 5_000_000
 _TERM_SHIFT: Final = 44
@@ -139,11 +141,30 @@ class DocumentIndex:
 
     # Several
 
-    async def search(self, query: Mapping[str, Any], *, sort: Sequence[Any] = (), size: int = PAGE) -> list[Document]:
-        """Returns the documents that match, at most `PAGE`; none without the index."""
-        body = {"query": query, "size": min(size, PAGE), "sort": list(sort), "seq_no_primary_term": True}
-        answer = await self._search(body)
-        return [_document(hit) for hit in answer]
+    async def search(
+        self, query: Mapping[str, Any], *, sort: Sequence[Any] = (), limit: int | None = None
+    ) -> list[Document]:
+        """Returns the documents that match, at most `limit` where it is given; none without the index."""
+        most = PAGE if limit is None else min(limit, PAGE)
+        body = {"query": query, "size": most, "sort": list(sort), "seq_no_primary_term": True}
+        hits = await self._search(body)
+        if len(hits) == PAGE and limit != PAGE:  # there are more than one request can have
+            hits = await self._search_all(body, limit)
+        return [_document(hit) for hit in hits]
+
+    async def _search_all(self, body: Mapping[str, Any], limit: int | None) -> list[dict[str, Any]]:
+        """Returns the hits of a search page after page, out of one moment, so that none is missed or met twice."""
+        hits: list[dict[str, Any]] = []
+        paged = {**body, "sort": [*body["sort"], {self._client.product.tiebreak: "asc"}], "track_total_hits": False}
+        with suppress(IndexMissingError):
+            async with point_in_time(self._client, self.name, self._headers) as pit:
+                while limit is None or len(hits) < limit:
+                    page = await pit.search(paged)
+                    hits += page
+                    if len(page) < PAGE:
+                        break
+                    paged["search_after"] = page[-1]["sort"]
+        return hits[:limit]
 
     async def scan(self, query: Mapping[str, Any], *, sort: Sequence[Any], size: int) -> AsyncIterator[list[Document]]:
         """Yields pages of all that match. Equals in `sort` that change meanwhile may be met twice or never."""

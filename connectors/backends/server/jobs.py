@@ -155,7 +155,7 @@ class Jobs:
             conditions.append({"term": {"connector.id": connector_id}})
         if statuses is not None:
             conditions.append({"terms": {"status": list(statuses)}})
-        found = await self._index.search({"bool": {"filter": conditions}}, sort=_NEWEST_FIRST, size=limit + _MORE)
+        found = await self._index.search({"bool": {"filter": conditions}}, sort=_NEWEST_FIRST, limit=limit + _MORE)
         jobs = sorted(map(job_of, found), key=_age, reverse=True)
         return jobs[:limit]
 

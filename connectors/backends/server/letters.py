@@ -48,7 +48,7 @@ class Letters:
             query["bool"]["filter"].append({"range": {"letter_id": {"gt": storable(after)}}})
         if limit <= 0:
             return []
-        found = await self._index.search(query, sort=[{"letter_id": "asc"}], size=limit)
+        found = await self._index.search(query, sort=[{"letter_id": "asc"}], limit=limit)
         return [_letter(document) for document in found]
 
     async def get(self, connector_id: str, id_: str) -> DeadLetter:

@@ -21,6 +21,7 @@ class Product:
         pit_id: key of the point in time's id in both answers.
         pit_list: whether it is closed by a list of ids.
         shard_doc: first version that sorts by `_shard_doc`.
+        tiebreak: what tells documents of a point in time apart, for the small indices of records.
         highlight_limit: setting of a search for how much of a text is marked.
         has_connectors: whether there may be a Connectors API.
         keeps_order: whether a bulk request's items are answered in their order where a pipeline refuses some of them.
@@ -33,6 +34,7 @@ class Product:
     pit_id: str
     pit_list: bool
     shard_doc: tuple[int, int]
+    tiebreak: str
     highlight_limit: str
     has_connectors: bool
     keeps_order: bool
@@ -46,6 +48,7 @@ ELASTICSEARCH: Final = Product(
     pit_id="id",
     pit_list=False,
     shard_doc=(7, 12),
+    tiebreak="_shard_doc",
     highlight_limit="max_analyzed_offset",
     has_connectors=True,
     keeps_order=True,
@@ -58,6 +61,7 @@ OPENSEARCH: Final = Product(
     pit_id="pit_id",
     pit_list=True,
     shard_doc=(3, 3),
+    tiebreak="_id",  # loads all ids into memory, which nobody would do with documents
     highlight_limit="max_analyzer_offset",
     has_connectors=False,
     keeps_order=False,

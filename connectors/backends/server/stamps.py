@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
 from connectors.backends.ports import DIGEST_SIZE, HASH_SIZE, IndexHandle, StampPage
-from connectors.backends.server.bulk import EMPTY_ID, STAMP, IndexMissingError
-from connectors.backends.server.client import Client, Response
-from connectors.backends.server.faults import error_of, reason_of
+from connectors.backends.server.bulk import EMPTY_ID, STAMP
+from connectors.backends.server.client import Client
 from connectors.backends.server.names import path_of, write_alias
+from connectors.backends.server.pit import MOST, found, point_in_time
 from connectors.errors import RetryableError
 
 __all__ = ["of_connector", "read_ids", "read_stamps"]
 
-#: Hits of one request: as many as servers allow unless told otherwise.
-PAGE: Final = 10_000
-
-_KEEP_ALIVE: Final = "5m"
-_FILTER: Final = "pit_id,timed_out,_shards.failed,hits.hits.fields,hits.hits.sort,error,status"
+PAGE: Final = MOST
+_WANTED: Final = "hits.hits.fields,hits.hits.sort"
 _ID, _HASH, _FINGERPRINT = f"{STAMP}.id", f"{STAMP}.hash", f"{STAMP}.fingerprint"
 _NO_HASH: Final = "0" * (2 * HASH_SIZE)
 
@@ -39,11 +35,11 @@ async def read_stamps(client: Client, handle: IndexHandle) -> AsyncGenerator[Sta
         RetryableError: a part of the index did not answer; all has to be read again.
     """
     alias = write_alias(handle.index, handle.uuid)
-    _found(await client.request("POST", f"{path_of(alias)}/_refresh"))
+    found(await client.request("POST", f"{path_of(alias)}/_refresh"))
     of_ours = of_connector(handle.connector_id)
     by_place = (await client.server()).version >= client.product.shard_doc
     slices = [of_ours] if by_place else await _slices(client, alias, of_ours)
-    async with _point_in_time(client, alias) as pit:
+    async with point_in_time(client, alias) as pit:
         for part in slices:
             body: dict[str, Any] = {
                 "size": PAGE,
@@ -56,10 +52,7 @@ async def read_stamps(client: Client, handle: IndexHandle) -> AsyncGenerator[Sta
             }
             full = True
             while full:
-                body["pit"] = {"id": pit[0], "keep_alive": _KEEP_ALIVE}
-                answer = await _search(client, body)
-                pit[0] = answer.get("pit_id", pit[0])  # the server may give it another name from page to page
-                hits = (answer.get("hits") or {}).get("hits") or []
+                hits = await pit.search(body, only=_WANTED)
                 if hits:
                     yield _page(hits, handle.fingerprint)
                     body["search_after"] = hits[-1]["sort"]
@@ -72,38 +65,13 @@ async def _slices(client: Client, alias: str, of_ours: dict[str, Any]) -> list[A
     A search that sorts looks at everything that matches its query, for every page again. Digests are spread evenly, so
     a range of them is looked up in the index and has only as many documents as it should.
     """
-    counted = _found(await client.request("POST", f"{path_of(alias)}/_count", body={"query": of_ours})).json()
+    counted = found(await client.request("POST", f"{path_of(alias)}/_count", body={"query": of_ours})).json()
     number = int(counted["count"]) // (PAGE // 2) + 1
     bounds = [f"{(1 << 64) * place // number:016x}" for place in range(1, number)]
     lower: list[dict[str, Any]] = [{}, *({"gte": bound} for bound in bounds)]
     upper: list[dict[str, Any]] = [*({"lt": bound} for bound in bounds), {}]
     ranges = ({**low, **high} for low, high in zip(lower, upper, strict=True))
     return [[of_ours, {"range": {_ID: limits}}] if limits else [of_ours] for limits in ranges]
-
-
-@asynccontextmanager
-async def _point_in_time(client: Client, alias: str) -> AsyncIterator[list[str]]:
-    product = client.product
-    response = _found(
-        await client.request("POST", f"{path_of(alias)}/{product.pit_path}", params={"keep_alive": _KEEP_ALIVE})
-    )
-    pit = [str(response.json()[product.pit_id])]
-    try:
-        yield pit
-    finally:
-        closing: Mapping[str, Any] = {product.pit_id: pit if product.pit_list else pit[0]}
-        with suppress(RetryableError):  # the server cannot be reached: then it runs out by itself
-            await client.request("DELETE", f"/{product.pit_close}", body=closing)
-
-
-async def _search(client: Client, body: Mapping[str, Any]) -> dict[str, Any]:
-    response = await client.request("POST", "/_search", params={"filter_path": _FILTER}, body=body)
-    answer: dict[str, Any] = response.json()
-    if not response.ok:  # the point in time was lost, with a node, say
-        raise RetryableError(f"reading the index was cut short: {reason_of(error_of(response.body))}")
-    if answer.get("timed_out") or (answer.get("_shards") or {}).get("failed"):
-        raise RetryableError("a part of the index did not answer; what was read is not everything")
-    return answer
 
 
 def _page(hits: Sequence[Mapping[str, Any]], fingerprint: str) -> StampPage:
@@ -123,8 +91,8 @@ def _page(hits: Sequence[Mapping[str, Any]], fingerprint: str) -> StampPage:
 async def read_ids(client: Client, handle: IndexHandle, digests: Sequence[bytes]) -> list[tuple[bytes, str]]:
     """Returns `(digest, _id)` of the connector's documents with these digests; raises IndexMissingError."""
     alias = path_of(write_alias(handle.index, handle.uuid))
-    _found(await client.request("POST", f"{alias}/_refresh"))
-    found: list[tuple[bytes, str]] = []
+    found(await client.request("POST", f"{alias}/_refresh"))
+    ids: list[tuple[bytes, str]] = []
     for start in range(0, len(digests), PAGE):
         wanted = [digest.hex() for digest in digests[start : start + PAGE]]
         body = {
@@ -135,18 +103,10 @@ async def read_ids(client: Client, handle: IndexHandle, digests: Sequence[bytes]
             "query": {"bool": {"filter": [of_connector(handle.connector_id), {"terms": {_ID: wanted}}]}},
         }
         params = {"filter_path": "timed_out,_shards.failed,hits.hits._id,hits.hits.fields"}
-        answer = _found(await client.request("POST", f"{alias}/_search", params=params, body=body)).json()
+        answer = found(await client.request("POST", f"{alias}/_search", params=params, body=body)).json()
         if answer.get("timed_out") or answer["_shards"].get("failed"):
             raise RetryableError("a part of the index did not answer")
         for hit in (answer.get("hits") or {}).get("hits") or ():
             id_ = hit["_id"]
-            found.append((bytes.fromhex(hit["fields"][_ID][0]), "" if id_ == EMPTY_ID else id_))
-    return found
-
-
-def _found(response: Response) -> Response:
-    if response.status == 404:
-        raise IndexMissingError
-    if not response.ok:
-        raise RetryableError(f"reading the index failed: {reason_of(error_of(response.body))}")
-    return response
+            ids.append((bytes.fromhex(hit["fields"][_ID][0]), "" if id_ == EMPTY_ID else id_))
+    return ids

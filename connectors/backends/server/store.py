@@ -69,7 +69,7 @@ class ServerStore:
     # Connectors
 
     async def connectors(self) -> list[Connector]:
-        """Returns all connectors, ordered by id; at most 10,000."""
+        """Returns all connectors, ordered by id."""
         index = (await self._records()).connectors
         found = await index.search({"match_all": {}})
         return sorted(map(connector_of, found), key=lambda connector: connector.id)
@@ -188,7 +188,7 @@ class ServerStore:
     async def jobs(
         self, *, connector_id: str | None = None, statuses: Sequence[str] | None = None, limit: int = 100
     ) -> list[SyncJob]:
-        """Returns jobs, newest first; at most 10,000."""
+        """Returns jobs, newest first."""
         return await (await self._jobs()).list(connector_id, statuses, limit)
 
     async def update_job(self, job_id: str, changes: Mapping[str, Any], *, statuses: Sequence[str]) -> SyncJob:
@@ -210,7 +210,7 @@ class ServerStore:
         return await (await self._letters()).remove(connector_id, ids)
 
     async def dead_letters(self, connector_id: str, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
-        """Returns them ordered by id, those behind `after`; at most 10,000."""
+        """Returns them ordered by id, those behind `after`."""
         return await (await self._letters()).list(connector_id, limit, after)
 
     async def dead_letter(self, connector_id: str, document_id: str) -> DeadLetter:
