@@ -96,6 +96,14 @@ def test_security_asks_for_credentials_and_knows_api_keys(flavour: str, search_s
     assert (answer.status_code, answer.json()["authentication_type"]) == (200, "api_key")
 
 
+def test_a_plugin_asks_for_credentials(search_servers: SearchServers) -> None:
+    server = search_servers.get("os2", secured=True)
+    assert (server.user, server.password) == ("admin", PASSWORD)
+    assert httpx.get(server.url).status_code == 401
+    assert httpx.get(server.url, auth=("admin", "wrong")).status_code == 401
+    assert server.request("GET", "/").body["version"]["distribution"] == "opensearch"
+
+
 async def test_a_lost_answer_was_work_done(server: SearchServer) -> None:
     rules = [Rule(Drop("before"), bulk), Rule(Drop("midway"), bulk), Rule(Drop("after"), bulk), Rule(Cut(), bulk)]
     async with FaultProxy(server.url, rules) as proxy, httpx.AsyncClient(base_url=proxy.url) as client:

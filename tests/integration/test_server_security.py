@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -118,17 +118,17 @@ async def test_files_that_are_not_there(server: SearchServer, tmp_path: Path) ->
         backend_on(server, url="https://localhost:1", ca_certs=tmp_path / "none.pem")
 
 
-# Credentials; the natively started OpenSearch has no security
+# Credentials
 
 
-@pytest.fixture
-def secured(search_servers: SearchServers) -> SearchServer:
-    return search_servers.get("es8", secured=True)
+@pytest.fixture(params=["es8", "os2"])
+def secured(request: pytest.FixtureRequest, search_servers: SearchServers) -> SearchServer:
+    return search_servers.get(request.param, secured=True)
 
 
 @asynccontextmanager
 async def as_superuser(server: SearchServer) -> AsyncIterator[ServerBackend]:
-    async with client_of(server, username="elastic", password=PASSWORD) as backend:
+    async with client_of(server, username=server.user, password=server.password) as backend:
         yield backend
 
 
@@ -141,16 +141,64 @@ async def api_key(server: SearchServer, privileges: dict[str, Any] | None = None
         return made
 
 
+async def who_may(server: SearchServer, privileges: dict[str, Any]) -> dict[str, str]:
+    """Makes somebody with these privileges alone, and returns the settings that say who it is."""
+    if server.flavour.product == "elasticsearch":
+        key = await api_key(server, privileges)
+        return {"api_key": f"{key['id']}:{key['api_key']}"}
+    async with as_superuser(server) as backend:
+        for path, body in (
+            ("roles/limited", privileges),
+            ("internalusers/limited", {"password": PASSWORD}),
+            ("rolesmapping/limited", {"users": ["limited"]}),
+        ):
+            await backend.client.call("PUT", f"/_plugins/_security/api/{path}", body=body)
+    return {"username": "limited", "password": PASSWORD}
+
+
+#: What somebody who only looks may do, and what docs/ELASTICSEARCH.md asks for.
+LOOK: Final[dict[str, dict[str, Any]]] = {
+    "elasticsearch": {
+        "cluster": ["monitor"],
+        "index": [{"names": ["things*"], "privileges": ["read", "view_index_metadata"]}],
+    },
+    "opensearch": {
+        "cluster_permissions": ["cluster_composite_ops", "cluster_monitor"],
+        "index_permissions": [{"index_patterns": ["things*"], "allowed_actions": ["read", "indices:admin/get"]}],
+    },
+}
+ENOUGH: Final[dict[str, dict[str, Any]]] = {
+    "elasticsearch": {
+        "cluster": ["monitor", "read_pipeline"],
+        "index": [{"names": ["things*", "contract-*"], "privileges": ["manage", "read", "write"]}],
+    },
+    "opensearch": {
+        "cluster_permissions": ["cluster_composite_ops", "cluster_monitor", "cluster:admin/ingest/pipeline/get"],
+        "index_permissions": [{"index_patterns": ["things*", "contract-*"], "allowed_actions": ["crud", "manage"]}],
+    },
+}
+
+
 async def test_user_and_password(secured: SearchServer) -> None:
     async with as_superuser(secured) as backend:
         assert await backend.destination.info("nothing") is None
         assert await backend.store.connectors() == []
 
 
-async def test_an_api_key_in_both_forms(secured: SearchServer) -> None:
-    key = await api_key(secured)
+async def test_user_and_password_over_tls(secured: SearchServer, certificates: Certificates) -> None:
+    who = {"username": secured.user, "password": secured.password, "ca_certs": certificates.ca}
+    async with (
+        TlsProxy(secured.url, certificates) as proxy,
+        client_of(secured, url=proxy.url, **who) as backend,
+    ):
+        assert await backend.destination.info("nothing") is None
+
+
+async def test_an_api_key_in_both_forms(search_servers: SearchServers) -> None:
+    server = search_servers.get("es8", secured=True)
+    key = await api_key(server)
     for form in (f"{key['id']}:{key['api_key']}", base64.b64encode(f"{key['id']}:{key['api_key']}".encode()).decode()):
-        async with client_of(secured, api_key=form) as backend:
+        async with client_of(server, api_key=form) as backend:
             assert await backend.destination.info("nothing") is None
 
 
@@ -169,25 +217,16 @@ async def test_wrong_credentials_suspend(secured: SearchServer, settings: dict[s
 
 
 async def test_a_missing_privilege_suspends_and_says_which(secured: SearchServer) -> None:
-    rights = {"cluster": ["monitor"], "index": [{"names": ["things*"], "privileges": ["read", "view_index_metadata"]}]}
-    key = await api_key(secured, rights)
-    async with client_of(secured, api_key=key["id"] + ":" + key["api_key"]) as backend:
+    who = await who_may(secured, LOOK[secured.flavour.product])
+    async with client_of(secured, **who) as backend:
         with pytest.raises(SuspendSync, match=r"indices:admin/create.*docs/ELASTICSEARCH\.md"):
             await backend.destination.prepare(IndexSpec("things"))
 
 
 async def test_the_privileges_of_the_documentation_are_enough(secured: SearchServer) -> None:
-    """Kept in line with the role in docs/ELASTICSEARCH.md."""
-    rights = {
-        "cluster": ["monitor", "read_pipeline"],
-        "index": [
-            {"names": ["things*"], "privileges": ["manage", "read", "write"]},
-            {"names": ["contract-*"], "privileges": ["manage", "read", "write"]},
-        ],
-    }
-    key = await api_key(secured, rights)
+    who = await who_may(secured, ENOUGH[secured.flavour.product])
     try:
-        async with client_of(secured, api_key=key["id"] + ":" + key["api_key"]) as backend:
+        async with client_of(secured, **who) as backend:
             info = await backend.destination.prepare(IndexSpec("things"))
             handle = IndexHandle("things", info.uuid, "one", info.fingerprint)
             assert not (await backend.destination.write(handle, [DOCUMENT])).failures

@@ -24,7 +24,7 @@ def main() -> None:
 @main.command()
 @click.argument("flavour", type=_FLAVOUR)
 @click.option("--port", type=int, default=0, help="Where to listen; a free port unless given.")
-@click.option("--password", help="Turn security on, with this password for the user elastic.")
+@click.option("--password", help="Turn security on, with this password for the user elastic or admin.")
 def start(flavour: str, port: int, password: str | None) -> None:
     """Start a server, print its address, and keep it until Ctrl-C. Its data go with it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -48,7 +48,7 @@ def container_server(
     environment = {
         "discovery.type": "single-node",
         "cluster.routing.allocation.disk.threshold_enabled": "false",
-        **(_elasticsearch(options, password) if flavour.product == "elasticsearch" else _opensearch(options)),
+        **(_elasticsearch if flavour.product == "elasticsearch" else _opensearch)(options, password),
         **settings,
     }
     given = [part for key, value in environment.items() for part in ("--env", f"{key}={value}")]
@@ -75,9 +75,12 @@ def _elasticsearch(options: str, password: str | None) -> dict[str, str]:
     return common | {"ELASTIC_PASSWORD": password, "xpack.security.http.ssl.enabled": "false"}
 
 
-def _opensearch(options: str) -> dict[str, str]:
+def _opensearch(options: str, password: str | None) -> dict[str, str]:
+    if password is None:
+        off = {"DISABLE_SECURITY_PLUGIN": "true", "DISABLE_INSTALL_DEMO_CONFIG": "true"}
+        return {"OPENSEARCH_JAVA_OPTS": options, **off}
     return {
         "OPENSEARCH_JAVA_OPTS": options,
-        "DISABLE_SECURITY_PLUGIN": "true",
-        "DISABLE_INSTALL_DEMO_CONFIG": "true",
+        "OPENSEARCH_INITIAL_ADMIN_PASSWORD": password,
+        "plugins.security.ssl.http.enabled": "false",
     }

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tests.servers.flavours import Flavour
 from tests.servers.java import MissingError, maven
 
-__all__ = ["cache_folder", "fetched", "software"]
+__all__ = ["cache_folder", "fetched", "security_plugin", "software"]
 
 _PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 #: What the modules' own metadata forgets to name.
@@ -45,9 +47,22 @@ def fetched(flavour: Flavour) -> bool:
 def software(flavour: Flavour) -> Path:
     """Returns the folder with the server's software, which is fetched first when it is not there.
 
-    A folder appears whole or not at all, and two processes fetch one after the other. Raises MissingError.
+    Raises MissingError.
     """
-    home = _home(flavour)
+    fetch = _fetch_elasticsearch if flavour.product == "elasticsearch" else _fetch_opensearch
+    return _cached(_home(flavour), partial(fetch, flavour))
+
+
+def security_plugin(flavour: Flavour) -> Path:
+    """Returns the folder of the flavour's security plugin, likewise: its libraries, and its configuration."""
+    return _cached(cache_folder() / f"security-{flavour.name}-{flavour.version}", partial(_fetch_security, flavour))
+
+
+def _cached(home: Path, fetch: Callable[[Path], Path]) -> Path:
+    """Returns a folder of the cache, which `fetch` prepares within a folder to work in when it is not there.
+
+    A folder appears whole or not at all, and two processes fetch one after the other.
+    """
     if home.is_dir():
         return home
     home.parent.mkdir(parents=True, exist_ok=True)
@@ -58,8 +73,7 @@ def software(flavour: Flavour) -> Path:
             shutil.rmtree(left)
         work = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
         try:
-            fetch = _fetch_elasticsearch if flavour.product == "elasticsearch" else _fetch_opensearch
-            fetch(flavour, work).rename(home)
+            fetch(work).rename(home)
         finally:
             shutil.rmtree(work)
     return home
@@ -107,6 +121,24 @@ def _fetch_opensearch(flavour: Flavour, work: Path) -> Path:
         f"-DoutputDirectory={home / 'lib'}",
     )
     return home
+
+
+def _fetch_security(flavour: Flavour, work: Path) -> Path:
+    """Unpacks the plugin, and leaves out the libraries that the server has in another version."""
+    if flavour.security is None:
+        raise MissingError(f"{flavour.title} has no security plugin here.")
+    home = work / "home"
+    _mvn(work, f"{_PLUGIN}:unpack", f"-Dartifact={flavour.security}", f"-DoutputDirectory={home}")
+    names = {_library(jar) for jar in (software(flavour) / "lib").glob("*.jar")}
+    for jar in home.glob("*.jar"):
+        if _library(jar) in names:
+            jar.unlink()
+    return home
+
+
+def _library(jar: Path) -> str:
+    """Returns a library's name without its version: `guava` of `guava-33.2.1-jre.jar`."""
+    return re.split(r"-\d", jar.stem)[0]
 
 
 def _pom(coordinates: tuple[str, ...]) -> str:

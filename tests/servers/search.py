@@ -56,8 +56,7 @@ class SearchServer:
 
     Args:
         flavour: `es8`, `es9`, `os2` or `os3`.
-        password: turns security on, with this password for the user `elastic` (Elasticsearch only); six
-            characters or more.
+        password: turns security on, with this password for the flavour's `administrator`; six characters or more.
         settings: more settings of the node.
         port: 0 is a free one.
     """
@@ -66,9 +65,9 @@ class SearchServer:
         self, flavour: str, *, password: str | None = None, settings: Mapping[str, str] | None = None, port: int = 0
     ) -> None:
         self.flavour: Final[Flavour] = FLAVOURS[flavour]
-        if password is not None and self.flavour.product != "elasticsearch":
-            raise ValueError(f"{self.flavour.title} has no security module here; only Elasticsearch takes a password.")
-        self.user: str | None = None if password is None else "elastic"
+        if password is not None and self.flavour.administrator is None:
+            raise ValueError(f"{self.flavour.title} has no security module here and takes no password.")
+        self.user: str | None = None if password is None else self.flavour.administrator
         self.password = password
         self._settings = dict(settings or {})
         self._port = port
@@ -190,7 +189,8 @@ class SearchServer:
         if self._url is None:
             return False
         try:
-            return self.request("GET", _HEALTHY if self.password is None else _SECURED).status == 200
+            secured = self.password is not None and self.flavour.product == "elasticsearch"
+            return self.request("GET", _SECURED if secured else _HEALTHY).status == 200
         except httpx.TransportError:
             return False
 

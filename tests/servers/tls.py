@@ -12,8 +12,14 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
-__all__ = ["Certificates", "TlsProxy"]
+__all__ = ["Certificates", "TlsProxy", "node_certificate"]
 
 _READ: Final = 64 * 1024  # bytes
 
@@ -56,6 +62,16 @@ class Certificates:
             self._authority.configure_trust(context)
             context.verify_mode = ssl.CERT_REQUIRED
         return context
+
+
+def node_certificate(folder: Path) -> None:
+    """Writes `ca.pem`, `node.pem` and `node.key`, the key as Java likes it, for a server that speaks TLS itself."""
+    authority = trustme.CA()
+    node = authority.issue_cert("localhost", "127.0.0.1")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    node.cert_chain_pems[0].write_to_path(folder / "node.pem")
+    key = load_pem_private_key(node.private_key_pem.bytes(), password=None)
+    (folder / "node.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 class TlsProxy:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.servers import java, search
 from tests.servers.docker import engine_answers
-from tests.servers.fetch import cache_folder, software
+from tests.servers.fetch import cache_folder, security_plugin, software
 from tests.servers.fixtures import SearchServers
 from tests.servers.flavours import FLAVOURS
 from tests.servers.java import MissingError, find_java
@@ -237,6 +237,18 @@ def test_software_is_fetched_once_by_whoever_comes_first(tmp_path: Path, script:
     assert {path.name for path in homes[0].parent.iterdir()} == {homes[0].name, f".{homes[0].name}.lock"}
 
 
+def test_of_a_plugin_what_the_server_has_is_left_out(tmp_path: Path, script: Script) -> None:
+    lib = tmp_path / "cache" / f"os2-{FLAVOURS['os2'].version}" / "lib"
+    lib.mkdir(parents=True)
+    (lib / "guava-33.2.1-jre.jar").touch()
+    jars = " ".join(f'"$out/{name}.jar"' for name in ("guava-33.4.0-jre", "guava-testing-1.0", "passay-1.6.6"))
+    script("mvn", _MAVEN.split("case $*", maxsplit=1)[0] + f'mkdir -p "$out/config"; touch {jars}')
+    plugin = security_plugin(FLAVOURS["os2"])
+    assert {path.name for path in plugin.iterdir()} == {"config", "guava-testing-1.0.jar", "passay-1.6.6.jar"}
+    with pytest.raises(MissingError, match=r"OpenSearch 3.* has no security plugin"):
+        security_plugin(FLAVOURS["os3"])
+
+
 def test_a_failed_fetch_leaves_nothing_and_says_why(tmp_path: Path, script: Script) -> None:
     script("mvn", "echo 'no route to the repository'; exit 1")
     with pytest.raises(MissingError, match="no route to the repository"):
@@ -304,6 +316,6 @@ def test_an_address_in_the_environment_comes_first(tmp_path: Path, monkeypatch: 
         SearchServer("os3").start()
 
 
-def test_only_elasticsearch_takes_a_password() -> None:
+def test_not_every_server_takes_a_password() -> None:
     with pytest.raises(ValueError, match="no security module here"):
-        SearchServer("os2", password="secret-word")
+        SearchServer("os3", password="secret-word")
