@@ -90,21 +90,25 @@ def reset(settings: Settings, *, name: str, as_json: bool) -> None:
 
 @click.command(short_help="Delete all documents of a connector.")
 @click.argument("name")
+@click.option("--index", metavar="INDEX", help="Delete them from this index, which it wrote to before.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_obj
-def purge(settings: Settings, *, name: str, yes: bool, as_json: bool) -> None:
+def purge(settings: Settings, *, name: str, index: str | None, yes: bool, as_json: bool) -> None:
     """Delete all documents of a connector from its index, after a question.
 
     The record of a connector that left config.yml goes too. One that is still there comes back with its next sync.
+    With --index, only the documents that it left in that index are deleted.
     """
     if not yes and (as_json or not sys.stdin.isatty()):
         raise click.UsageError(f"purge deletes every document of {name}: answer beforehand with --yes")
     if not yes:
-        _ask(settings, name)
+        _ask(settings, name, index)
 
     async def work(app: App) -> int:
         connector = await known_connector(app, name)
+        if index is not None:
+            return await app.operations.purge_index(name, index)
         if all(declared.id != name for declared in app.config.connectors):
             await app.registry.disown(connector)
         return await app.operations.purge(name)
@@ -116,15 +120,16 @@ def purge(settings: Settings, *, name: str, yes: bool, as_json: bool) -> None:
         print_verdict(f"{name}: {how_many(number, 'document')} deleted", good=True)
 
 
-def _ask(settings: Settings, name: str) -> None:
+def _ask(settings: Settings, name: str, index: str | None) -> None:
     """Asks whether to purge; a no aborts the command."""
 
     async def look(app: App) -> tuple[str, int, bool]:
         connector = await known_connector(app, name)
-        declared = any(item.id == name for item in app.config.connectors)
-        return connector.index_name, await app.destination.count(connector.index_name, name), declared
+        declared = index is None and any(item.id == name for item in app.config.connectors)
+        emptied = connector.index_name if index is None else index
+        return emptied, await app.destination.count(emptied, name), declared
 
-    index, number, declared = settings.run(look)
+    emptied, number, declared = settings.run(look)
     after = " Its next sync brings them back, unless you pause it or take it out of config.yml." if declared else ""
-    question = f"Delete {how_many(number, 'document')} of {name} from the index {index}?{after}"
+    question = f"Delete {how_many(number, 'document')} of {name} from the index {emptied}?{after}"
     click.confirm(escape_controls(question), abort=True)

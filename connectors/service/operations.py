@@ -237,6 +237,25 @@ class Operations:
                 await self.store.remove_connector(connector_id)
         return number
 
+    async def purge_index(self, connector_id: str, index: str) -> int:
+        """Deletes the connector's documents from an index that it wrote to before; returns their number.
+
+        Raises:
+            ConfigurationError: it writes there now.
+            ConflictError: a sync that began before the index changed still writes there.
+        """
+        connector = await self.connector(connector_id)
+        if index == connector.index_name:
+            raise ConfigurationError(
+                f"{index} is the index that {connector_id} writes to; to empty it, leave the index out of the command"
+            )
+        jobs = await self.store.jobs(connector_id=connector_id, statuses=UNFINISHED_JOB_STATUSES, limit=_SCAN)
+        if any(job.connector.get("index_name") == index for job in jobs):
+            raise ConflictError(
+                f"a sync of {connector_id} still writes to {index}; cancel it or wait for its end, then try again"
+            )
+        return await self.destination.purge(index, connector_id)
+
     @asynccontextmanager
     async def _alone(self, connector_id: str) -> AsyncIterator[Lease]:
         """Holds the connector's lease, and cancels the jobs that wait."""

@@ -320,6 +320,11 @@ class Registry:
                 declared.id,
                 ", ".join(sorted(changes)),
             )
+        elif "index_name" in changes and record.index_name:
+            _logger.info(
+                "%s writes to %s from now on; its documents in %s stay (remove them: connectors purge %s --index %s)",
+                *(declared.id, declared.index, record.index_name, declared.id, record.index_name),
+            )
         # What an operator paused or resumed stays so, until the file says something else than it did.
         if current.get("declared_paused") != declared.paused:
             changes |= paused

@@ -285,6 +285,17 @@ def test_purge_takes_the_record_of_what_left_the_file(cli: CommandLine, workspac
     assert cli("purge", "docs", "--yes").code == Exit.NOT_FOUND
 
 
+def test_purge_of_a_former_index(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli("sync", "docs")
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    done = cli("purge", "docs", "--index", "former")
+    assert "Delete 0 documents of docs from the index former?" in done.out
+    assert "brings them back" not in done.out
+    assert cli("purge", "docs", "--index", "former", "--yes", "--json").json == {"connector": "docs", "documents": 0}
+    assert cli("purge", "docs", "--index", "docs", "--yes").code == Exit.CONFIGURATION
+    assert cli("status", "--json").json["connectors"][0]["documents"] == 2
+
+
 # Setting up
 
 

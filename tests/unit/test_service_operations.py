@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,45 @@ def test_purge_of_a_connector_that_left_the_file_takes_its_record_too(tmp_path: 
         with pytest.raises(NotFoundError):
             await service.record("a")
         assert await service.jobs("a") == []
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_what_a_connector_left_in_a_former_index_can_be_purged_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.scripts["a"] = [*documents(range(3)), Skipped("cannot be read", "d9")]
+        await service.sync("a")
+        former = (await service.record("a")).index_name
+        await service.apply(connector("a", index="other"))
+        assert f"its documents in {former} stay (remove them: connectors purge a --index {former})" in caplog.text
+        await service.sync("a")
+        with pytest.raises(ConfigurationError, match="is the index that a writes to"):
+            await service.operations.purge_index("a", "other")
+        assert (len(service.indexed()), len(service.indexed("other"))) == (3, 3)
+        assert await service.operations.purge_index("a", former) == 3
+        assert (len(service.indexed()), len(service.indexed("other"))) == (0, 3)
+        assert len(await service.operations.dead_letters("a")) == 1
+        assert (await service.sync("a")).metadata["counters"]["unchanged"] == 3
+
+    with caplog.at_level(logging.INFO, "connectors.registry"):
+        play(scenario, tmp_path, connector("a"))
+
+
+def test_a_former_index_is_not_purged_while_a_sync_writes_there(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        worker = service.worker("one")
+        service.site.scripts["a"] = [*documents(range(3)), 50.0]
+        await service.operations.sync_now("a")
+        await worker.tick()
+        await asyncio.sleep(5)
+        former = (await service.record("a")).index_name
+        await service.apply(connector("a", index="other"))
+        with pytest.raises(ConflictError, match="still writes to"):
+            await service.operations.purge_index("a", former)
+        await asyncio.sleep(60)
+        assert await service.operations.purge_index("a", former) == 3
 
     play(scenario, tmp_path, connector("a"))
 
