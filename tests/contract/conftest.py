@@ -13,10 +13,11 @@ import pytest
 from connectors.backends.embedded import EmbeddedBackend
 from connectors.backends.ports import Destination, IndexHandle, IndexSpec, Store
 from connectors.testing.memory import MemoryDestination, MemoryStore
+from tests.servers.connectors_api import connectors_api_proxy
 from tests.servers.fixtures import SearchServers
 from tests.servers.search import SearchServer
 from tests.servers.serverless import serverless_proxy
-from tests.support.backends import open_backend
+from tests.support.backends import RECORDS, open_backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +83,40 @@ async def on_serverless(server: SearchServer) -> AsyncIterator[Adapter]:
         assert not project.refused
 
 
+@asynccontextmanager
+async def on_connectors_api(server: SearchServer) -> AsyncIterator[Adapter]:
+    """Runs the tests where the records belong to an imitation of the Connectors API."""
+    names = RECORDS["connectors_index"], RECORDS["jobs_index"]
+    proxy, api = connectors_api_proxy(server.url, *names)
+    async with proxy, on_server(server, url=proxy.url) as adapter:
+        yield adapter
+    assert api.asked or not proxy.passed
+
+
 ADAPTERS: Final = (memory, embedded)
 SERVERS: Final = ("es8", "es9", "os2", "os3", "serverless")
+IMITATIONS: Final = {"serverless": on_serverless, "connectors-api": on_connectors_api}
+#: Only the store sees the Connectors API.
+STORE_ONLY: Final = ("connectors-api",)
 
 
-@pytest.fixture(
-    params=[
-        *(pytest.param(each, id=each.__name__) for each in ADAPTERS),
-        *(pytest.param(flavour, id=flavour, marks=pytest.mark.server) for flavour in SERVERS),
-    ]
-)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs each test on every adapter that it says something about."""
+    if "adapter" in metafunc.fixturenames:
+        servers = SERVERS if "destination" in metafunc.fixturenames else (*SERVERS, *STORE_ONLY)
+        adapters = [
+            *(pytest.param(each, id=each.__name__) for each in ADAPTERS),
+            *(pytest.param(name, id=name, marks=pytest.mark.server) for name in servers),
+        ]
+        metafunc.parametrize("adapter", adapters, indirect=True)
+
+
+@pytest.fixture
 async def adapter(
     request: pytest.FixtureRequest, tmp_path: Path, search_servers: SearchServers
 ) -> AsyncIterator[Adapter]:
-    if request.param == "serverless":
-        opening = on_serverless(search_servers.get("es8"))
+    if request.param in IMITATIONS:
+        opening = IMITATIONS[request.param](search_servers.get("es8"))
     elif isinstance(request.param, str):
         opening = on_server(search_servers.get(request.param))
     else:

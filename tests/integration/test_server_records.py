@@ -13,7 +13,8 @@ import pytest
 from connectors.backends.ports import DeadLetter
 from connectors.backends.server import ServerBackend
 from connectors.byoc import Connector, JobType, TriggerMethod
-from connectors.errors import ConfigurationError, LeaseLostError
+from connectors.errors import ConfigurationError, LeaseLostError, NotFoundError
+from tests.servers.connectors_api import connectors_api_proxy
 from tests.servers.fixtures import SearchServers
 from tests.servers.search import SearchServer
 from tests.support.backends import RECORDS, open_backend
@@ -113,6 +114,27 @@ async def test_a_job_that_was_announced_and_never_written_is_written_by_the_next
     await put(backend, f"/{STATE}/_doc/pending-incremental:one", {**announced, "job_id": "purged", "at": 0})
     job = await backend.store.create_job(connector, JobType.INCREMENTAL, TriggerMethod.SCHEDULED, now=NOW)
     assert job.id != "purged"
+
+
+async def test_a_connector_that_the_api_marked_as_removed_is_none(search_servers: SearchServers) -> None:
+    server = search_servers.get("es8")
+    proxy, _ = connectors_api_proxy(server.url, CONNECTORS, JOBS)
+    async with proxy, open_backend(server, url=proxy.url) as backend:
+        store = backend.store
+        await backend.client.call("PUT", "/_connector/theirs", body={"service_type": "directory", "index_name": "x"})
+        (found,) = await store.connectors()
+        assert (found.id, found.service_type, found.status) == ("theirs", "directory", "created")
+        job = await store.create_job(found, JobType.FULL, TriggerMethod.SCHEDULED, now=NOW)
+        lease = await store.acquire("theirs", "w", ttl=60, now=1000)
+        assert lease is not None
+        await backend.client.call("DELETE", "/_connector/theirs")
+        assert await store.connectors() == []
+        with pytest.raises(NotFoundError):
+            await store.update_connector("theirs", {"status": "connected"})
+        with pytest.raises(NotFoundError):
+            await store.commit(lease, job_id=job.id, connector={"sync_cursor": 1}, state={"at": 1})
+        again = await store.put_connector(found.with_(version=0))
+        assert await store.connectors() == [again]
 
 
 async def test_a_state_index_that_is_somebody_elses(server: SearchServer) -> None:

@@ -35,6 +35,10 @@ class Imitation:
             return self._api(sent, path)
         if path.startswith((f"/{CONNECTORS}/", f"/{JOBS}/")) and "x-elastic-product-origin" not in sent.headers:
             return answer(403, {"error": {"type": "security_exception", "reason": "a system index"}})
+        if path.endswith("/_bulk"):
+            ids = [orjson.loads(line)["delete"]["_id"] for line in (sent.body or b"").splitlines()]
+            gone = [self.documents.pop(path[1:].replace("_bulk", id_), None) for id_ in ids]
+            return answer(200, {"items": [{"delete": {"status": 200 if each else 404}} for each in gone]})
         if "/_doc/" in path or "/_create/" in path:
             return self._document(sent, path)
         return answer(200, {"acknowledged": True})
@@ -45,8 +49,11 @@ class Imitation:
         if sent.method == "PUT":
             self._write(f"{CONNECTORS}/{id_}", {**sent.json, "status": "created", "made_by": "api"})
         elif sent.method == "DELETE":
-            gone = self.documents.pop(f"{CONNECTORS}/{id_}", None)
-            return answer(404 if gone is None else 200, {"acknowledged": True})
+            held = self.documents.get(f"{CONNECTORS}/{id_}")
+            if held is None:
+                return answer(404, {"error": {"type": "resource_not_found_exception"}})
+            self._write(f"{CONNECTORS}/{id_}", {**held[1], "deleted": True})
+            return answer(200, {"acknowledged": True})
         return answer(200, {"results": []})
 
     def _document(self, sent: Sent, path: str) -> Response:

@@ -17,6 +17,7 @@ from connectors.backends.records import encode
 from connectors.backends.server.client import Client
 from connectors.backends.server.documents import Document, DocumentIndex
 from connectors.backends.server.names import path_of
+from connectors.backends.server.readable import is_removed
 from connectors.backends.server.schemas import CONNECTORS, JOBS, STATE, index_body
 from connectors.errors import RetryableError
 
@@ -59,7 +60,8 @@ class ApiRecords(Records):
 
     async def create_connector(self, connector_id: str, record: Mapping[str, Any]) -> Document | None:
         """Creates a record by the API, then writes all of it over exactly what the API wrote."""
-        if await self.connectors.get(connector_id) is not None:
+        held = await self.connectors.get(connector_id)
+        if held is not None and not is_removed(held):
             return None
         body = {name: record[name] for name in _CREATED_WITH if record.get(name) is not None}
         await self._client.call("PUT", f"/_connector{path_of(connector_id)}", body=encode(body))
@@ -69,10 +71,11 @@ class ApiRecords(Records):
         return await self.connectors.replace(made, {**made.source, **record})
 
     async def remove_connector(self, connector_id: str) -> None:
-        """Removes a record by the API."""
+        """Removes a record by the API, which may only mark it, and then what is left of it."""
         response = await self._client.request("DELETE", f"/_connector{path_of(connector_id)}")
         if not response.ok and response.status != 404:
             raise self._client.refused(response, f'to remove the connector "{connector_id}"')
+        await super().remove_connector(connector_id)
 
 
 async def open_records(client: Client, connectors: str, jobs: str, state: str) -> Records:

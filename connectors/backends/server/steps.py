@@ -23,7 +23,7 @@ from connectors.backends.server.client import Client
 from connectors.backends.server.documents import Contention, Document, DocumentIndex, read_many
 from connectors.backends.server.jobs import QUIET, is_quiet
 from connectors.backends.server.protocol import Records
-from connectors.backends.server.readable import connector_of, job_of
+from connectors.backends.server.readable import connector_of, is_removed, job_of
 from connectors.backends.server.states import States, key, lost, state_of, with_data
 from connectors.errors import NotFoundError, RetryableError
 
@@ -103,7 +103,7 @@ async def _again(
 
 
 def _there(document: Document | None, id_: str) -> Document:
-    if document is None:
+    if document is None or is_removed(document):
         raise NotFoundError(f'There is no record "{id_}"; it was removed')
     return document
 

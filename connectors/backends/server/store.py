@@ -14,7 +14,7 @@ from connectors.backends.server.documents import Contention, Document
 from connectors.backends.server.jobs import Jobs, is_quiet
 from connectors.backends.server.letters import Letters
 from connectors.backends.server.protocol import Records, open_records
-from connectors.backends.server.readable import connector_of
+from connectors.backends.server.readable import connector_of, is_removed
 from connectors.backends.server.states import States
 from connectors.backends.server.steps import commit_step
 from connectors.byoc import Connector, JobType, SyncJob, TriggerMethod
@@ -72,7 +72,8 @@ class ServerStore:
         """Returns all connectors, ordered by id."""
         index = (await self._records()).connectors
         found = await index.search({"match_all": {}})
-        return sorted(map(connector_of, found), key=lambda connector: connector.id)
+        there = (connector_of(document) for document in found if not is_removed(document))
+        return sorted(there, key=lambda connector: connector.id)
 
     async def connector(self, connector_id: str) -> Connector:
         """Returns one; raises NotFoundError."""
@@ -80,7 +81,7 @@ class ServerStore:
 
     async def _connector(self, connector_id: str) -> Document:
         document = await (await self._records()).connectors.get(connector_id)
-        if document is None:
+        if document is None or is_removed(document):
             raise NotFoundError(f'There is no connector "{connector_id}"')
         return document
 
