@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from random import Random
 from typing import Final, TypeVar
 
@@ -24,6 +25,7 @@ from tests.servers.faults import Cut, Delay, Drop, Fault, Garbage, RefuseItems, 
 from tests.servers.fixtures import SearchServers
 from tests.servers.proxy import FaultProxy
 from tests.servers.search import SearchServer
+from tests.servers.tls import Certificates, TlsProxy
 from tests.support.backends import open_backend
 
 pytestmark = pytest.mark.server
@@ -216,12 +218,28 @@ async def test_many_workers_claim_each_connector_once_under_faults(server: Searc
         assert sorted(chain.from_iterable(claimed)) == names
 
 
-async def test_a_proxy_that_serves_below_a_path(server: SearchServer) -> None:
-    async with through(server, FaultProxy(server.url, prefix="/search/here")) as backend:
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_a_proxy_that_serves_below_a_path(server: SearchServer, slash: str, tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    async with (
+        FaultProxy(server.url, prefix="/search/here") as proxy,
+        TlsProxy(proxy.url, certificates) as tls,
+        open_backend(server, url=tls.url + slash, ca_certs=certificates.ca) as backend,
+    ):
+        assert tls.url.startswith("https:")
+        assert tls.url.endswith("/search/here")
         info = await backend.destination.prepare(IndexSpec("things"))
         handle = IndexHandle("things", info.uuid, "one", info.fingerprint)
         assert not (await backend.destination.write(handle, [document(1)])).failures
         assert await backend.destination.count("things") == 1
+        assert len([page async for page in backend.destination.stamps(handle)]) == 1
+        connector = await backend.store.put_connector(Connector(id="one", service_type="d", index_name="things"))
+        job = await backend.store.create_job(connector, JobType.FULL, TriggerMethod.SCHEDULED, now=Runtime().now())
+        lease = await backend.store.acquire("one", "w", ttl=60, now=1000)
+        assert lease is not None
+        await backend.store.commit(lease, job_id=job.id, job={"error": "x"}, state={"at": 1})
+        assert [each.error for each in await backend.store.jobs()] == ["x"]
+        assert proxy.counts["elsewhere"] == 0
     async with (
         FaultProxy(server.url, prefix="/search") as proxy,
         open_backend(server, url=proxy.url.removesuffix("/search")) as backend,
