@@ -216,8 +216,7 @@ class ServerStore:
 
     async def dead_letter(self, connector_id: str, document_id: str) -> DeadLetter:
         """Returns one; raises NotFoundError."""
-        await self._records()
-        return await self._letters.get(connector_id, document_id)
+        return await (await self._letters()).get(connector_id, document_id)
 
     async def dead_letter_ids(self, connector_id: str) -> dict[str, str]:
         """Returns `_id` → id of the job that wrote it, of all of them, without their bodies."""
