@@ -76,7 +76,6 @@ class Indices:
             again = await self._describe(spec.name)
             if again is not None and again.uuid == index.uuid and index.alias in again.aliases:
                 self._concrete[spec.name] = again.concrete
-                (self._piped.add if again.pipelines() else self._piped.discard)(spec.name)
                 return await self._info(again, spec.pipeline)
             await self._drop_alias(index)
         raise RetryableError(f'The index "{spec.name}" is deleted and created all the time; wait for that to end')
@@ -123,7 +122,9 @@ class Indices:
             )
         concrete = name if name in found else _write_index(name, found)
         entry = found[concrete]
-        return _Index(name, concrete, entry["aliases"], entry["mappings"], entry["settings"]["index"])
+        index = _Index(name, concrete, entry["aliases"], entry["mappings"], entry["settings"]["index"])
+        (self._piped.add if index.pipelines() else self._piped.discard)(name)
+        return index
 
     async def _info(self, index: _Index, pipeline: Mapping[str, Any] | None) -> IndexInfo:
         passed: dict[str, Any] = {}
