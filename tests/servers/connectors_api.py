@@ -10,7 +10,7 @@ import json
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from connectors.backends.server.schemas import CONNECTORS, JOBS, index_body
+from connectors.backends.server.schemas import CONNECTORS, JOBS, records_body
 from tests.servers.faults import Exchange, Headers, Reply, Request, Rule, any_request
 from tests.servers.proxy import FaultProxy
 
@@ -70,7 +70,7 @@ class ConnectorsApi:
     async def _make_indices(self, exchange: Exchange) -> None:
         """Makes the indices, as the server does by itself."""
         for name, properties in ((self.connectors, CONNECTORS), (self.jobs, JOBS)):
-            await _forward(exchange, "PUT", f"/{name}", index_body(properties))
+            await _forward(exchange, "PUT", f"/{name}", records_body(properties))
 
 
 def connectors_api_proxy(url: str, connectors: str, jobs: str) -> tuple[FaultProxy, ConnectorsApi]:

@@ -56,6 +56,7 @@ async def test_an_answer_that_is_not_the_servers_own_is_no_answer(body: bytes) -
         (400, failure("index_closed_exception", "closed"), "Open it"),
         (301, b"", "sends us elsewhere"),
         (403, b"<html>forbidden</html>", "privileges"),
+        (410, failure("api_not_available_exception", "not in serverless mode"), "does not offer"),
     ],
 )
 async def test_what_a_person_has_to_mend_suspends(status: int, body: Any, words: str) -> None:

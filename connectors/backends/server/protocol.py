@@ -18,7 +18,7 @@ from connectors.backends.server.client import Client
 from connectors.backends.server.documents import Document, DocumentIndex
 from connectors.backends.server.names import path_of
 from connectors.backends.server.readable import is_removed
-from connectors.backends.server.schemas import CONNECTORS, JOBS, STATE, index_body
+from connectors.backends.server.schemas import CONNECTORS, JOBS, STATE, records_body
 from connectors.errors import RetryableError
 
 __all__ = ["ORIGIN", "ApiRecords", "Records", "open_records"]
@@ -84,7 +84,7 @@ async def open_records(client: Client, connectors: str, jobs: str, state: str) -
 
     def ours(name: str, properties: Mapping[str, Any], *, own: bool = False) -> DocumentIndex:
         named = name.lstrip(".") if serverless else name
-        return DocumentIndex(client, named, index_body(properties, serverless=serverless), own=own)
+        return DocumentIndex(client, named, records_body(properties, serverless=serverless), own=own)
 
     if client.product.has_connectors and not serverless:
         # Without the API the path is read as the name of an index, which it cannot be.

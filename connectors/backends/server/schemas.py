@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["CONNECTORS", "JOBS", "STATE", "index_body"]
+__all__ = ["CONNECTORS", "JOBS", "STATE", "records_body"]
 
 _KEYWORD: Final = {"type": "keyword"}
 _DATE: Final = {"type": "date"}
@@ -13,7 +13,7 @@ _INTEGER: Final = {"type": "long"}
 _KEPT: Final = {"type": "object", "enabled": False}
 
 
-def index_body(properties: Mapping[str, Any], *, serverless: bool = False) -> dict[str, Any]:
+def records_body(properties: Mapping[str, Any], *, serverless: bool = False) -> dict[str, Any]:
     """Returns settings and mappings of an index whose documents have these fields, among others."""
     spread = {} if serverless else {"number_of_shards": 1, "auto_expand_replicas": "0-1"}
     return {
