@@ -16,7 +16,7 @@ from importlib import import_module
 
 from connectors.source import Checkpoint, DataSourceConfiguration
 from connectors.sources.mysql import MySQLDataSource
-from tests.servers.mariadb import MariaDBServer, mariadb_obstacle
+from tests.servers.mariadb import MariaDBServer
 
 ROWS = 300_000
 PAGE = 1_000
@@ -113,7 +113,7 @@ async def measure(server: MariaDBServer) -> None:
 
 def main() -> None:
     """Fills a table and measures."""
-    if (reason := mariadb_obstacle()) is not None:
+    if (reason := MariaDBServer.obstacle()) is not None:
         print(reason)
         return
     with MariaDBServer() as server:

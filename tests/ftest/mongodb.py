@@ -12,7 +12,7 @@ from typing import Any, Final
 from bson import Decimal128, ObjectId
 
 from tests.ftest.harness import Case, Expected
-from tests.servers.mongo import MongoServer, mongo_obstacle
+from tests.servers.mongo import MongoServer
 
 __all__ = ["MongoDBCase"]
 
@@ -37,7 +37,7 @@ class MongoDBCase(Case):
     @classmethod
     def obstacle(cls) -> str | None:
         """Says why there can be no server."""
-        return mongo_obstacle()
+        return MongoServer.obstacle()
 
     def close(self) -> None:
         """Ends the server."""

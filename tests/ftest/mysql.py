@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.ftest.harness import Case, Expected
-from tests.servers.mariadb import MariaDBServer, mariadb_obstacle
+from tests.servers.mariadb import MariaDBServer
 
 __all__ = ["MySQLCase"]
 
@@ -57,7 +57,7 @@ class MySQLCase(Case):
     @classmethod
     def obstacle(cls) -> str | None:
         """Says why there can be no server."""
-        return mariadb_obstacle()
+        return MariaDBServer.obstacle()
 
     def close(self) -> None:
         """Ends the server."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.ftest.harness import Case, Expected
-from tests.servers.postgres import PostgresServer, postgres_obstacle
+from tests.servers.postgres import PostgresServer
 
 __all__ = ["PostgreSQLCase"]
 
@@ -67,7 +67,7 @@ class PostgreSQLCase(Case):
     @classmethod
     def obstacle(cls) -> str | None:
         """Says why there can be no server."""
-        return postgres_obstacle()
+        return PostgresServer.obstacle()
 
     def close(self) -> None:
         """Ends the server."""

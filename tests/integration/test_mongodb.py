@@ -20,7 +20,7 @@ from connectors.source import Checkpoint, DataSourceConfiguration
 from connectors.sources.mongodb import MongoDBDataSource
 from connectors.sources.mongodb.values import CODEC
 from connectors.testing.acceptance import SourceAcceptance
-from tests.servers.mongo import Cable, MongoServer, mongo_or_skip
+from tests.servers.mongo import Cable, MongoServer
 from tests.servers.tls import Certificates, TlsProxy
 from tests.support.world import World
 
@@ -37,7 +37,7 @@ _NUMBERS = count()
 @pytest.fixture(scope="module")
 def mongo() -> Iterator[MongoServer]:
     """Gives the module's server."""
-    server = mongo_or_skip()
+    server = MongoServer.or_skip()
     yield server
     server.stop()
 

@@ -7,7 +7,7 @@ import asyncio
 import shutil
 import tempfile
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from connectors.source import Checkpoint, Skipped
 from connectors.sources.mysql import MySQLDataSource
 from connectors.sources.relational import SlowQueryError, TableDeniedError
 from connectors.testing.memory_sync import MemorySync
-from tests.servers.mariadb import MariaDBServer, mariadb_or_skip
+from tests.servers.mariadb import MariaDBServer, MySQLServer
 from tests.support.mysql import (
     READER,
     SECRET,
@@ -32,15 +32,11 @@ from tests.support.mysql import (
     no_connection,
     opened,
     read_all,
+    server,
 )
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[MariaDBServer]:
-    with mariadb_or_skip() as server:
-        yield server
+__all__ = ["server"]  # the fixture is found by its name here
 
 
 @pytest.fixture
@@ -196,7 +192,8 @@ async def test_a_sync_that_something_befalls_deletes_nothing(
 # TLS
 
 
-async def test_tls_checks_both_sides(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [MariaDBServer, MySQLServer], ids=lambda kind: kind.title)
+async def test_tls_checks_both_sides(tmp_path: Path, kind: type[MariaDBServer]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="connectors-tls-"))
     authority, other = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
@@ -210,7 +207,7 @@ async def test_tls_checks_both_sides(tmp_path: Path) -> None:
     files = {name: str(folder / f"{name}.pem") for name in ("ca", "server")}
     tls = {"ssl_enabled": True, "ssl_ca": files["ca"]}
     try:
-        with mariadb_or_skip(ssl_ca=files["ca"], ssl_cert=files["server"], ssl_key=files["server"]) as server:
+        with kind.or_skip(ssl_ca=files["ca"], ssl_cert=files["server"], ssl_key=files["server"]) as server:
             await server.aexecute(
                 f"CREATE USER {READER} IDENTIFIED BY '{SECRET}' REQUIRE X509", "CREATE DATABASE shop",
                 f"GRANT SELECT ON shop.* TO {READER}",

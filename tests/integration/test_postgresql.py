@@ -19,7 +19,7 @@ from connectors.source import Checkpoint, DataSourceConfiguration, Skipped
 from connectors.sources.postgresql import PostgreSQLDataSource
 from connectors.sources.relational import SlowQueryError, TableDeniedError, reader
 from connectors.testing.acceptance import SourceAcceptance
-from tests.servers.postgres import PostgresServer, postgres_or_skip
+from tests.servers.postgres import PostgresServer
 from tests.support.postgres import READER, Shop, documents, everything, following
 
 pytestmark = pytest.mark.server
@@ -29,7 +29,7 @@ NOTES = "CREATE TABLE notes (id int PRIMARY KEY, text text, changed timestamptz 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    with postgres_or_skip() as server:
+    with PostgresServer.or_skip() as server:
         yield server
 
 

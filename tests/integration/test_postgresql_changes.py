@@ -14,7 +14,7 @@ from connectors.source import Checkpoint
 from connectors.sources.postgresql import PostgreSQLDataSource, slot
 from connectors.sources.postgresql.faults import FullSyncNeededError
 from connectors.sources.postgresql.pgoutput import parse_lsn
-from tests.servers.postgres import PostgresServer, postgres_or_skip
+from tests.servers.postgres import PostgresServer
 from tests.support.postgres import Shop, everything, following
 
 pytestmark = pytest.mark.server
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    with postgres_or_skip() as server:
+    with PostgresServer.or_skip() as server:
         yield server
 
 
@@ -128,7 +128,7 @@ async def test_where_nothing_was_written_since_nothing_is_waited_for(shop: Shop)
     async with shop.source(change_data_capture=True) as source:
         cursor = await _full(source)
         for number in range(20):
-            shop.run(f"UPDATE notes SET n = {number} WHERE id = 1")
+            shop.run(f"UPDATE notes SET n = {number} WHERE id = 1")  # noqa: S608 - a number
             _, cursor = await following(source, cursor)
             async with asyncio.timeout(5):  # a quiet server writes something of its own every 15 seconds
                 found, cursor = await following(source, cursor)
@@ -354,7 +354,7 @@ async def test_nothing_changed_is_known_after_incremental_syncs_too(shop: Shop) 
 
 
 async def test_a_server_without_logical_decoding_says_so() -> None:
-    with postgres_or_skip(wal_level="replica") as server:
+    with PostgresServer.or_skip(wal_level="replica") as server:
         shop = Shop(server)
         async with shop.source(change_data_capture=True) as source:
             with pytest.raises(ConfigurationError, match="wal_level"):

@@ -14,7 +14,7 @@ import trustme
 
 from connectors.errors import ConfigurationError, RetryableError
 from tests.servers.docker import engine_answers
-from tests.servers.postgres import PostgresServer, postgres_or_skip
+from tests.servers.postgres import PostgresServer
 from tests.support.postgres import Shop, everything, following
 
 pytestmark = pytest.mark.server
@@ -53,7 +53,7 @@ def server(certificates: Path) -> Iterator[PostgresServer]:
         "ssl_key_file": "server.key",
         "hba_file": "hba.conf",
     }
-    with postgres_or_skip(ssl="on", **{name: str(certificates / file) for name, file in files.items()}) as server:
+    with PostgresServer.or_skip(ssl="on", **{name: str(certificates / file) for name, file in files.items()}) as server:
         yield server
 
 

@@ -21,7 +21,7 @@ from typing import Final
 from tests.servers.flavours import Flavour
 from tests.servers.java import MissingError, maven
 
-__all__ = ["cache_folder", "fetched", "security_plugin", "software"]
+__all__ = ["cache_folder", "fetched", "modules", "once", "security_plugin", "software"]
 
 _PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 #: What the modules' own metadata forgets to name.
@@ -45,23 +45,20 @@ def fetched(flavour: Flavour) -> bool:
 
 
 def software(flavour: Flavour) -> Path:
-    """Returns the folder with the server's software, which is fetched first when it is not there.
-
-    Raises MissingError.
-    """
+    """Returns the folder with the server's software, which is fetched when it is not there; raises MissingError."""
     fetch = _fetch_elasticsearch if flavour.product == "elasticsearch" else _fetch_opensearch
-    return _cached(_home(flavour), partial(fetch, flavour))
+    return once(_home(flavour), partial(fetch, flavour))
 
 
 def security_plugin(flavour: Flavour) -> Path:
     """Returns the folder of the flavour's security plugin, likewise: its libraries, and its configuration."""
-    return _cached(cache_folder() / f"security-{flavour.name}-{flavour.version}", partial(_fetch_security, flavour))
+    return once(cache_folder() / f"security-{flavour.name}-{flavour.version}", partial(_fetch_security, flavour))
 
 
-def _cached(home: Path, fetch: Callable[[Path], Path]) -> Path:
-    """Returns a folder of the cache, which `fetch` prepares within a folder to work in when it is not there.
+def once(home: Path, fetch: Callable[[Path], Path]) -> Path:
+    """Returns a folder of the cache; when it is not there, `fetch` makes it in the empty folder that it is given.
 
-    A folder appears whole or not at all, and two processes fetch one after the other.
+    It appears whole or not at all, and two processes fetch one after the other.
     """
     if home.is_dir():
         return home
@@ -109,17 +106,15 @@ def _fetch_elasticsearch(flavour: Flavour, work: Path) -> Path:
 
 def _fetch_opensearch(flavour: Flavour, work: Path) -> Path:
     """Collects every module of the server with what it needs, as one flat class path."""
-    pom = work / "pom.xml"
-    pom.write_text(_pom((flavour.artefact, *_ADDED[flavour.name])), encoding="utf-8")
-    home = work / "home"
-    _mvn(
-        work,
-        "--file",
-        str(pom),
-        f"{_PLUGIN}:copy-dependencies",
-        "-DincludeScope=runtime",
-        f"-DoutputDirectory={home / 'lib'}",
-    )
+    return modules(work, (flavour.artefact, *_ADDED[flavour.name]))
+
+
+def modules(work: Path, artefacts: tuple[str, ...]) -> Path:
+    """Fetches artefacts with what they need at run time; returns a folder that has them in its folder `lib`."""
+    pom, home = work / "pom.xml", work / "home"
+    pom.write_text(_pom(artefacts), encoding="utf-8")
+    copy, folder = f"{_PLUGIN}:copy-dependencies", f"-DoutputDirectory={home / 'lib'}"
+    _mvn(work, "--file", str(pom), copy, "-DincludeScope=runtime", folder)
     return home
 
 

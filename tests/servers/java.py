@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.servers.flavours import Flavour
 
-__all__ = ["MissingError", "find_java", "maven", "maven_obstacle"]
+__all__ = ["MissingError", "find_java", "lowest_jdk", "maven", "maven_obstacle"]
 
 #: Where Java usually lies, on Debian, Fedora, macOS and with SDKMAN.
 _PLACES: Final = ("/usr/lib/jvm", "/Library/Java/JavaVirtualMachines", "~/.sdkman/candidates/java")
@@ -43,6 +43,12 @@ def find_java(flavour: Flavour) -> Path:
             f"CONNECTORS_TEST_JAVA_HOME."
         )
     return min(fitting, key=lambda candidate: candidate[0])[1]
+
+
+def lowest_jdk(version: int) -> Path | None:
+    """Returns the home of the lowest JDK of this version or later."""
+    homes = [home for home in _homes() if (home / "bin" / "javac").exists() and (_major(home) or 0) >= version]
+    return min(homes, key=lambda home: _major(home) or 0, default=None)
 
 
 def maven_obstacle() -> str | None:

@@ -9,116 +9,66 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from tests.servers.docker import container_name, engine_answers
-from tests.servers.fetch import _PLUGIN, _locked, _mvn, _pom, cache_folder
-from tests.servers.java import MissingError, _homes, _major, maven_obstacle
-from tests.servers.process import Keep, Kept
+from tests.servers.database import DatabaseServer, contained
+from tests.servers.fetch import cache_folder, modules, once
+from tests.servers.java import lowest_jdk, maven_obstacle
+from tests.servers.process import Keep
 from tests.servers.search import ServerError
 
-__all__ = ["Cable", "MongoServer", "mongo_obstacle", "mongo_or_skip"]
+__all__ = ["Cable", "MongoServer"]
 
-_ADDRESS: Final = "CONNECTORS_TEST_MONGODB_URL"
-_IMAGE: Final = "mongo:7"
 _VERSION: Final = "1.47.0"
 _ARTEFACTS: Final = (f"de.bwaldvogel:mongo-java-server:{_VERSION}", "org.slf4j:slf4j-nop:2.0.17")
-_PATIENCE: Final = 120.0  # seconds; pulling an image is part of it
 _LOWEST_JAVA: Final = 17
 
 
-def mongo_obstacle() -> str | None:
-    """Says why no server can run here, as a sentence for people; None when one can."""
-    if os.environ.get(_ADDRESS) or engine_answers():
-        return None
-    if _java() is None:
-        return (
-            f"MongoDB's stand-in needs a JDK, {_LOWEST_JAVA} or later: install one, name its folder in "
-            f"CONNECTORS_TEST_JAVA_HOME, or name a server in {_ADDRESS}."
-        )
-    return None if _home().is_dir() else maven_obstacle()
-
-
-def mongo_or_skip() -> MongoServer:
-    """Returns a started server; skips the test where none can run, and fails it there in continuous integration."""
-    try:
-        return MongoServer().start()
-    except MissingError as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing), pytrace=False)
-        pytest.skip(str(missing))
-    except ServerError as problem:
-        pytest.fail(str(problem), pytrace=False)
-
-
-class MongoServer:
-    """One server: `with MongoServer() as server:`, or `start()` and `stop()`.
-
-    It listens on 127.0.0.1 only, and is gone with its data after `stop()` or when this process dies. A server that the
-    environment names is used as it is.
+class MongoServer(DatabaseServer):
+    """MongoDB, or its stand-in; see `DatabaseServer`.
 
     Attributes:
         url: its address.
         client: the driver's ordinary client, for what a test does beside the source.
     """
 
+    title = "MongoDB"
+    address = "CONNECTORS_TEST_MONGODB_URL"
+    image = "mongo:7"
+    container_port = 27017
+
+    url = ""
     client: MongoClient[dict[str, Any]]
 
-    def __init__(self) -> None:
-        self.url = ""
-        self._kept: Kept | None = None
-        self._folder: Path | None = None
+    @classmethod
+    def native_obstacle(cls) -> str | None:
+        """Says why none can be started here."""
+        if _java() is None:
+            return (
+                f"MongoDB's stand-in needs a JDK, {_LOWEST_JAVA} or later: install one, name its folder in "
+                f"CONNECTORS_TEST_JAVA_HOME, or name a server in {cls.address}."
+            )
+        return None if _home().is_dir() else maven_obstacle()
 
     @property
     def is_stand_in(self) -> bool:
         """True for mongo-java-server, which has no authentication, no views and no TLS."""
-        return self._folder is not None and not engine_answers()
-
-    def start(self) -> Self:
-        """Returns when the server takes writes; raises ServerError, MissingError."""
-        if address := os.environ.get(_ADDRESS):
-            self.url = address
-            self.client = MongoClient(address, serverSelectionTimeoutMS=10_000)
-            return self
-        if (reason := mongo_obstacle()) is not None:
-            raise MissingError(reason)
-        port = _free_port()
-        self.url = f"mongodb://127.0.0.1:{port}/?directConnection=true"
-        self._folder = Path(tempfile.mkdtemp(prefix="connectors-mongodb-"))
-        try:
-            self._kept = Kept(_container(self._folder, port) if engine_answers() else _native(self._folder, port))
-            self.client = MongoClient(self.url, serverSelectionTimeoutMS=500)
-            self._await_ready(self._kept)
-        except BaseException:  # an interrupted start, too, must leave nothing behind
-            self.stop()
-            raise
-        return self
+        return self.is_ours
 
     def stop(self) -> None:
         """Ends the server and deletes its data; may be called twice."""
         if "client" in self.__dict__:
             self.client.close()
             del self.client
-        if self._kept is not None:
-            self._kept.stop()
-            self._kept = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        super().stop()
 
     @contextmanager
     def failing(self, *commands: str, mode: Mapping[str, int] | str = "alwaysOn", **data: Any) -> Iterator[None]:
@@ -133,26 +83,18 @@ class MongoServer:
         finally:
             admin.command("configureFailPoint", "failCommand", mode="off")
 
-    def __enter__(self) -> Self:
-        return self.start()
+    def _use(self, address: SplitResult) -> None:
+        self.url = address.geturl()
+        self.client = MongoClient(self.url, serverSelectionTimeoutMS=10_000)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _await_ready(self, kept: Kept) -> None:
-        until = time.monotonic() + _PATIENCE
-        while not self._ready():
-            if kept.ended or time.monotonic() > until:
-                raise ServerError(f"MongoDB did not start. It printed:\n{kept.log()}")
-            time.sleep(0.1)
-
-    def _ready(self) -> bool:
+    def _answers(self) -> bool:
+        if "client" not in self.__dict__:
+            self.url = f"mongodb://{self.host}:{self.port}/?directConnection=true"
+            self.client = MongoClient(self.url, serverSelectionTimeoutMS=500)
         try:
             hello = self.client.admin.command("hello")
             if "setName" not in hello and not self.is_stand_in:
-                members = [{"_id": 0, "host": "127.0.0.1:27017"}]
+                members = [{"_id": 0, "host": f"127.0.0.1:{self.container_port}"}]
                 self.client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
                 return False
         except OperationFailure as error:
@@ -162,6 +104,28 @@ class MongoServer:
         except PyMongoError:
             return False
         return bool(hello["isWritablePrimary"])
+
+    def _container(self, folder: Path, run: list[str]) -> Keep:
+        options = ["--replSet", "rs0", "--bind_ip_all", "--setParameter", "enableTestCommands=1"]
+        return contained(folder, [*run, self.image, *options])
+
+    def _native(self, folder: Path) -> Keep:
+        java, home = _java(), once(_home(), lambda work: modules(work, _ARTEFACTS))
+        assert java is not None
+        classes = folder / "classes"
+        path = str(home / "lib" / "*")
+        source = str(Path(__file__).with_name("MongoNode.java"))
+        command = [str(java / "bin" / "javac"), "-cp", path, "-d", str(classes), source]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ServerError(f"MongoNode.java was not compiled:\n{done.stderr}")
+        heap = os.environ.get("CONNECTORS_TEST_HEAP", "512m")
+        options = [f"-Xmx{heap}", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
+        return Keep(
+            command=[str(java / "bin" / "java"), *options, "-cp", f"{classes}:{path}", "MongoNode", str(self.port)],
+            folder=str(folder),
+            log=str(folder / "server.log"),
+        )
 
 
 class Cable:
@@ -225,68 +189,9 @@ async def _pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
     sink.transport.abort()
 
 
-def _container(folder: Path, port: int) -> Keep:
-    name = container_name()
-    return Keep(
-        command=[
-            *("docker", "run", "--rm", "--name", name, "--publish", f"127.0.0.1:{port}:27017", _IMAGE),
-            *("--replSet", "rs0", "--bind_ip_all", "--setParameter", "enableTestCommands=1"),
-        ],
-        folder=str(folder),
-        log=str(folder / "server.log"),
-        last=["docker", "rm", "--force", "--volumes", name],
-    )
-
-
-def _native(folder: Path, port: int) -> Keep:
-    java, home = _java(), _software()
-    assert java is not None
-    classes = folder / "classes"
-    path = str(home / "lib" / "*")
-    source = str(Path(__file__).with_name("MongoNode.java"))
-    command = [str(java / "bin" / "javac"), "-cp", path, "-d", str(classes), source]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ServerError(f"MongoNode.java was not compiled:\n{done.stderr}")
-    heap = os.environ.get("CONNECTORS_TEST_HEAP", "512m")
-    options = [f"-Xmx{heap}", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
-    return Keep(
-        command=[str(java / "bin" / "java"), *options, "-cp", f"{classes}:{path}", "MongoNode", str(port)],
-        folder=str(folder),
-        log=str(folder / "server.log"),
-    )
-
-
 def _java() -> Path | None:
-    """Returns the home of the lowest JDK that is high enough."""
-    homes = [home for home in _homes() if (home / "bin" / "javac").exists() and (_major(home) or 0) >= _LOWEST_JAVA]
-    return min(homes, key=lambda home: _major(home) or 0, default=None)
+    return lowest_jdk(_LOWEST_JAVA)
 
 
 def _home() -> Path:
     return cache_folder() / f"mongo-java-server-{_VERSION}"
-
-
-def _software() -> Path:
-    """Returns the folder with the server's modules, which are fetched first when they are not there."""
-    home = _home()
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(home.parent / f".{home.name}.lock"):
-        if not home.is_dir():
-            work = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
-            try:
-                pom = work / "pom.xml"
-                pom.write_text(_pom(_ARTEFACTS), encoding="utf-8")
-                copy = f"{_PLUGIN}:copy-dependencies"
-                folder = f"-DoutputDirectory={work / 'home' / 'lib'}"
-                _mvn(work, "--file", str(pom), copy, "-DincludeScope=runtime", folder)
-                (work / "home").rename(home)
-            finally:
-                shutil.rmtree(work)
-    return home
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

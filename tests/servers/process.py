@@ -58,6 +58,14 @@ class Kept:
         """True when the server ended by itself."""
         return self._keeper.poll() is not None or bool(select.select([self._stdout], [], [], 0)[0])
 
+    def processes(self) -> list[int]:
+        """Returns the numbers of the server's processes, the first one first."""
+        parents = {int(path.parent.name): _parent(path) for path in Path("/proc").glob("[0-9]*/stat")}
+        found = [self._keeper.pid]
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found[1:]
+
     def log(self, lines: int = 25) -> str:
         """Returns the end of what the server printed."""
         log = Path(self._keep.log)
@@ -66,3 +74,11 @@ class Kept:
     def stop(self) -> None:
         """Kills the server and deletes its data; may be called twice."""
         self._keeper.communicate()
+
+
+def _parent(stat: Path) -> int:
+    """Returns the number of a process's parent; 0 for a process that has ended."""
+    try:
+        return int(stat.read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0

@@ -4,22 +4,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
+
+import pytest
 
 from connectors.byoc import Filter
 from connectors.source import DataSourceConfiguration
 from connectors.sources.mysql import MySQLDataSource
-from tests.servers.mariadb import MariaDBServer
+from tests.servers.mariadb import MariaDBServer, MySQLServer
 
 __all__ = [
     "READER", "SECRET", "SmallChunks", "documents_of", "empty_shop", "fill", "in_pieces", "increment", "no_connection",
-    "opened", "read_all", "settings",
+    "opened", "read_all", "server", "settings",
 ]  # fmt: skip
 
 READER: Final = "reader"
 SECRET: Final = "battery-staple-horse"
+
+
+@pytest.fixture(scope="module", params=[MariaDBServer, MySQLServer], ids=lambda kind: kind.title)
+def server(request: pytest.FixtureRequest) -> Iterator[MariaDBServer]:
+    """Gives a server of each kind."""
+    with request.param.or_skip() as server:
+        yield server
 
 
 def settings(server: MariaDBServer, **more: Any) -> dict[str, Any]:
