@@ -7,8 +7,8 @@ import asyncio
 import shutil
 import tempfile
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from connectors.errors import ConfigurationError, RetryableError
 from connectors.source import Checkpoint, Skipped
 from connectors.sources.mysql import MySQLDataSource
 from connectors.sources.relational import SlowQueryError, TableDeniedError
-from connectors.testing.memory_sync import MemorySync
 from tests.servers.mariadb import MariaDBServer, MySQLServer
 from tests.support.mysql import (
     READER,
@@ -149,44 +148,6 @@ async def test_a_slow_reader_does_not_fill_the_memory(shop: MariaDBServer) -> No
     finally:
         tracemalloc.stop()
     assert peak < 90_000_000  # the list above holds 40 MB of it
-
-
-@pytest.mark.parametrize(
-    ("statement", "error"),
-    [
-        ("DROP TABLE shop.a", None),
-        (f"REVOKE SELECT ON shop.* FROM {READER}", ConfigurationError),
-        ("", RetryableError),
-    ],
-    ids=["drop", "revoke", "kill"],
-)
-async def test_a_sync_that_something_befalls_deletes_nothing(
-    shop: MariaDBServer, tmp_path: Path, statement: str, error: type[Exception] | None
-) -> None:
-    if not statement and not shop.is_ours:
-        pytest.skip("the server is not ours to kill")
-    for name in ("a", "b"):
-        await fill(shop, 30, f"shop.{name}")
-    sync = MemorySync(tmp_path)
-    async with in_pieces(shop) as source:
-        await sync.run(source)
-        assert len(held := set(await sync.indexed())) == 60
-        await shop.aexecute("DELETE FROM shop.a WHERE id < 5", "DELETE FROM shop.b WHERE id < 5")
-
-        async def befallen(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            number = 0
-            async for item in MySQLDataSource.get_docs(source, *args, **kwargs):
-                yield item
-                number += 1
-                if number == 15:
-                    await (shop.aexecute(statement) if statement else asyncio.to_thread(shop.kill))
-
-        source.get_docs = befallen  # type: ignore[method-assign,assignment]  # of this object
-        with nullcontext() if error is None else pytest.raises(error):
-            await sync.run(source)
-        assert set(await sync.indexed()) == held
-        if not statement:
-            await asyncio.to_thread(shop.start_again)
 
 
 # TLS

@@ -45,6 +45,7 @@ class DatabaseServer(ABC):
         title: of the product, for people.
         address: the variable that names a server.
         image: of the container; its port is `container_port`.
+        locks: files that would keep the next server away from the data of a killed one.
         must_run: whether continuous integration fails without it.
     """
 
@@ -52,6 +53,7 @@ class DatabaseServer(ABC):
     address: ClassVar[str]
     image: ClassVar[str]
     container_port: ClassVar[int]
+    locks: ClassVar[tuple[str, ...]] = ()
     must_run: ClassVar[bool] = True
 
     def __init__(self, *, settings: Mapping[str, str] | None = None) -> None:
@@ -147,12 +149,15 @@ class DatabaseServer(ABC):
 
     def kill(self) -> None:
         """Kills the server with all of its processes, as a power cut would; its data stay."""
+        assert self._folder is not None
         pids = self._kept[-1].processes()
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         while not self._kept[-1].ended:
             time.sleep(0.02)
+        for lock in self.locks:
+            (self._folder / lock).unlink(missing_ok=True)
 
     def start_again(self) -> None:
         """Starts a server that was killed, on the same port and data."""

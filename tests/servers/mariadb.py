@@ -51,6 +51,7 @@ class MariaDBServer(DatabaseServer):
     address = "CONNECTORS_TEST_MARIADB_URL"
     image = "mariadb:11.4"
     container_port = 3306
+    locks = ("socket.lock",)
     watching: ClassVar[str] = "BINLOG MONITOR, SLAVE MONITOR"
     _root_password: ClassVar[str] = "MARIADB_ROOT_PASSWORD"
 
@@ -65,12 +66,6 @@ class MariaDBServer(DatabaseServer):
         if _mariadbd() is not None or may_install():
             return None
         return f"MariaDB is not here: install it (Debian: mariadb-server), or name a server in {cls.address}."
-
-    def kill(self) -> None:
-        """Kills the server; a lock that names a process which is not yet awaited would keep the next one away."""
-        super().kill()
-        assert self._folder is not None
-        (self._folder / "socket.lock").unlink(missing_ok=True)
 
     def execute(self, *statements: str, database: str | None = None, user: str = "", password: str = "") -> list[Any]:
         """Runs statements one by one; returns the rows of the last one. Works where a loop runs, too: in a thread."""

@@ -129,13 +129,18 @@ class MongoServer(DatabaseServer):
 
 
 class Cable:
-    """What a client's connections go through, so that they can be counted and cut: `async with Cable(server.url)`."""
+    """What a client's connections go through, so that they can be counted and cut: `async with Cable(server.url)`.
+
+    Attributes:
+        refuses: whether new connections are hung up on, as a server that is down would.
+    """
 
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
         self._upstream = parts.hostname or "127.0.0.1", parts.port or 27017
         self._server: asyncio.Server | None = None
         self._writers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self.refuses = False
 
     @property
     def url(self) -> str:
@@ -165,6 +170,9 @@ class Cable:
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refuses:
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._writers[task] = writer

@@ -46,6 +46,7 @@ class PostgresServer(DatabaseServer):
     address = "CONNECTORS_TEST_POSTGRES_URL"
     image = "postgres:17"
     container_port = 5432
+    locks = ("db/postmaster.pid",)
 
     def __init__(self, *, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(settings=settings)
