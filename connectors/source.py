@@ -204,6 +204,13 @@ class BaseDataSource:
     async def close(self) -> None:
         """Releases connections, files and tasks; may be called more than once."""
 
+    async def forget(self) -> None:
+        """Removes what this source made in the backend for its connector alone, such as a replication slot.
+
+        Called when an operator purges the connector, while none of its syncs runs; may be called when there is nothing
+        to remove. Raises an error that says what was left: the purge goes on, and shows it.
+        """
+
     # Reading
 
     async def changed(self) -> bool:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from connectors.byoc import JobStatus
 from connectors.cli.output import json_option, print_json, print_verdict
 from connectors.cli.settings import Settings
-from connectors.cli.subjects import known_connector
+from connectors.cli.subjects import known_connector, open_source, subject
 from connectors.cli.words import how_many
+from connectors.errors import describe
 from connectors.utils import escape_controls
 
 if TYPE_CHECKING:
     from connectors.app import App
 
 __all__ = ["cancel", "pause", "purge", "reset", "resume"]
+
+#: Seconds for a source to remove what it made in its backend.
+_FORGETTING: Final = 60.0
 
 
 @click.command(short_help="Cancel a sync job.")
@@ -98,6 +103,7 @@ def purge(settings: Settings, *, name: str, index: str | None, yes: bool, as_jso
     """Delete all documents of a connector from its index, after a question.
 
     The record of a connector that left config.yml goes too. One that is still there comes back with its next sync.
+    What the source made in its backend for the connector, such as a replication slot, is removed if it can be.
     With --index, only the documents that it left in that index are deleted.
     """
     if not yes and (as_json or not sys.stdin.isatty()):
@@ -105,19 +111,30 @@ def purge(settings: Settings, *, name: str, index: str | None, yes: bool, as_jso
     if not yes:
         _ask(settings, name, index)
 
-    async def work(app: App) -> int:
+    async def work(app: App) -> tuple[int, str | None]:
         connector = await known_connector(app, name)
         if index is not None:
-            return await app.operations.purge_index(name, index)
+            return await app.operations.purge_index(name, index), None
         if all(declared.id != name for declared in app.config.connectors):
             await app.registry.disown(connector)
-        return await app.operations.purge(name)
+        left: list[str] = []
 
-    number = settings.run(work)
+        async def forget() -> None:
+            try:
+                async with asyncio.timeout(_FORGETTING), open_source(app, await subject(app, name)) as source:
+                    await source.forget()
+            except Exception as error:  # noqa: BLE001 - whatever a source raises, its documents shall go
+                left.append(describe(error))
+
+        return await app.operations.purge(name, forget=forget), next(iter(left), None)
+
+    number, left = settings.run(work)
     if as_json:
-        print_json({"connector": name, "documents": number})
-    else:
-        print_verdict(f"{name}: {how_many(number, 'document')} deleted", good=True)
+        print_json({"connector": name, "documents": number, "left": left})
+        return
+    print_verdict(f"{name}: {how_many(number, 'document')} deleted", good=True)
+    if left is not None:
+        print_verdict(f"{name}: what its source made in its backend may be there still: {left}", good=False)
 
 
 def _ask(settings: Settings, name: str, index: str | None) -> None:

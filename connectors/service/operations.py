@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -220,10 +220,13 @@ class Operations:
         async with self._alone(connector_id) as lease:
             await self.store.commit(lease, job_id="", connector=_NEVER_SYNCED, state=_EMPTY | {"rewrite": True})
 
-    async def purge(self, connector_id: str) -> int:
+    async def purge(self, connector_id: str, *, forget: Callable[[], Awaitable[None]] | None = None) -> int:
         """Deletes all documents and dead letters of the connector; returns the number of documents.
 
         The record of a connector that `config.yml` no longer declares goes too.
+
+        Args:
+            forget: is called while no sync of the connector can run, to remove what its source made in the backend.
 
         Raises:
             ConflictError: a sync of the connector runs.
@@ -233,6 +236,8 @@ class Operations:
             await self.store.commit(lease, job_id="", connector=_NEVER_SYNCED, state=_EMPTY)
             number = await self.destination.purge(connector.index_name, connector_id) if connector.index_name else 0
             await self.store.remove_dead_letters(connector_id)
+            if forget is not None:
+                await forget()
             if is_orphaned(connector):
                 await self.store.remove_connector(connector_id)
         return number

@@ -78,6 +78,16 @@ class ClosesOnce(ShelfDataSource):
         self.closed = True
 
 
+@breaks("test_forgetting_takes_no_documents", found="called twice, forget.. raised .*not there")
+class ForgetsOnce(ShelfDataSource):
+    forgotten = False
+
+    async def forget(self) -> None:
+        if self.forgotten:
+            raise RuntimeError("the hook is not there")
+        self.forgotten = True
+
+
 @breaks("test_ping_reaches_the_backend", found="returned False")
 class AnswersFalse(ShelfDataSource):
     async def ping(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -280,7 +281,11 @@ def test_purge_needs_an_answer(cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 def test_purge_takes_the_record_of_what_left_the_file(cli: CommandLine, workspace: Workspace) -> None:
     cli("sync", "docs")
     workspace.configure(connectors=[])
-    assert cli("purge", "docs", "--json", "--yes").json == {"connector": "docs", "documents": 2}
+    assert cli("purge", "docs", "--json", "--yes").json == {
+        "connector": "docs",
+        "documents": 2,
+        "left": None,
+    }
     assert cli("status", "--json").json["connectors"] == []
     assert cli("purge", "docs", "--yes").code == Exit.NOT_FOUND
 
@@ -291,9 +296,48 @@ def test_purge_of_a_former_index(cli: CommandLine, monkeypatch: pytest.MonkeyPat
     done = cli("purge", "docs", "--index", "former")
     assert "Delete 0 documents of docs from the index former?" in done.out
     assert "brings them back" not in done.out
-    assert cli("purge", "docs", "--index", "former", "--yes", "--json").json == {"connector": "docs", "documents": 0}
+    purged = cli("purge", "docs", "--index", "former", "--yes", "--json").json
+    assert purged == {"connector": "docs", "documents": 0, "left": None}
     assert cli("purge", "docs", "--index", "docs", "--yes").code == Exit.CONFIGURATION
     assert cli("status", "--json").json["connectors"][0]["documents"] == 2
+
+
+def test_purge_has_the_source_forget_what_it_made(cli: CommandLine, workspace: Workspace) -> None:
+    workspace.module(
+        "hooked_source",
+        """
+from connectors.source import BaseDataSource
+
+
+class HookedDataSource(BaseDataSource):
+    @classmethod
+    def get_default_configuration(cls):
+        return {"hook": {"label": "Hook", "type": "str", "value": ""}}
+
+    async def ping(self):
+        pass
+
+    async def get_docs(self, filtering=None):
+        yield {"_id": "seven"}, None
+
+    async def forget(self):
+        import os
+        os.unlink(self.framework_config.base_dir / self.configuration["hook"])
+""",
+    )
+    (workspace.root / "hook").touch()
+    hooked = workspace.connector(service_type="hooked", configuration={"hook": "hook"})
+    workspace.configure(connectors=[hooked], sources={"hooked": "hooked_source:HookedDataSource"})
+    cli("sync", "docs")
+    assert cli("purge", "docs", "--json", "--yes").json == {"connector": "docs", "documents": 1, "left": None}
+    assert not (workspace.root / "hook").exists()
+
+    workspace.configure(connectors=[], sources={"hooked": "hooked_source:HookedDataSource"})
+    done = cli("purge", "docs", "--yes")
+    assert done.code == 0
+    assert "0 documents deleted" in done.out
+    assert re.search("what its source made in its backend may be there still: .*No such file", done.out + done.err)
+    assert cli("status", "--json").json["connectors"] == [], "a failure does not keep the record"
 
 
 # Setting up

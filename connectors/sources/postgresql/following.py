@@ -74,6 +74,11 @@ class Follower:
         async with self._capture() as capture:
             await self._check_server(capture)
 
+    async def forget(self) -> None:
+        """Drops the slot, and the publication if nothing else can be following it."""
+        async with self._capture() as capture:
+            await capture.forget()
+
     async def fix_position(self, works: Collection[Work]) -> dict[str, Any]:
         """Makes the publication and the slot, if need be; returns the position at which the log is read on.
 

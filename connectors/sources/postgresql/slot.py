@@ -41,6 +41,13 @@ SELECT current_setting('wal_level'), pg_is_in_recovery(), current_setting('max_s
 """
 _PUBLICATION: Final = "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate FROM pg_publication"
 _PUBLISHED: Final = "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = {name}"
+_OWN_SLOT: Final = """
+SELECT FROM pg_replication_slots WHERE slot_name = {name} AND plugin = 'pgoutput' AND database = current_database()
+"""
+_LONELY_PUBLICATION: Final = """
+SELECT FROM pg_publication WHERE pubname = {name} AND pg_get_userbyid(pubowner) = current_user
+AND NOT EXISTS (SELECT FROM pg_replication_slots WHERE plugin = 'pgoutput' AND database = current_database())
+"""
 # `columns` are those that the log holds of a row that was deleted; None is all of them (REPLICA IDENTITY FULL).
 _FOLLOWABLE: Final = """
 SELECT n.nspname, c.relname, c.oid, c.relpersistence, c.relreplident = 'f', (
@@ -281,6 +288,14 @@ class Capture:
         with translated(f'dropping the slot "{self._slot}"'):
             sql = f"SELECT pg_drop_replication_slot({parameter(1)})"
             await while_in_use(lambda: self._link.fetch(sql, [self._slot]))
+
+    async def forget(self) -> None:
+        """Drops the slot, and the publication if it is this user's own and nothing else can be following it."""
+        if await self._rows(_OWN_SLOT, "name", self._slot):
+            await self.drop()
+        if await self._rows(_LONELY_PUBLICATION, "name", self._publication):
+            with translated(f"dropping the publication {self._publication}"):
+                await self._link.fetch(f"DROP PUBLICATION {quoted(self._publication)}")
 
     async def _create(self) -> None:
         sql = f"SELECT pg_create_logical_replication_slot({parameter(1)}, 'pgoutput')"

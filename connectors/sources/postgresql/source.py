@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from connectors.errors import ConfigurationError
+from connectors.errors import ConfigurationError, ConnectorsError, SyncError
 from connectors.source import Checkpoint, IncrementalItem, SourceItem
 from connectors.sources.postgresql.dialect import PostgreSQLDialect, parameter
 from connectors.sources.relational import RelationalDataSource, Row, Session, Statement, Table
@@ -131,6 +131,19 @@ class PostgreSQLDataSource(RelationalDataSource):
         if self._follows_changes:
             await self._follower.check()
 
+    async def forget(self) -> None:
+        """Drops the slot and the publication, also of a connector that follows changes no more.
+
+        Raises SyncError when the slot may be there still.
+        """
+        try:
+            await self._follower.forget()
+        except ConnectorsError as error:
+            raise SyncError(
+                f'{error}; if the server has the slot "{self._slot}", it keeps its log for it until somebody runs '
+                f"SELECT pg_drop_replication_slot('{self._slot}')"
+            ) from error
+
     @property
     def _follows_changes(self) -> bool:
         return bool(self.configuration["change_data_capture"])
@@ -240,8 +253,8 @@ class PostgreSQLDataSource(RelationalDataSource):
         slots = Statement(f"SELECT FROM pg_replication_slots WHERE slot_name = {parameter(1)}", (self._slot,))
         if await self.ask(session, slots, "the server's slots"):
             self.logger.warning(
-                "change_data_capture is off, and its slot %s still makes the server keep its log: drop it "
-                "(SELECT pg_drop_replication_slot('%s'))",
+                "change_data_capture is off, and its slot %s still makes the server keep its log: drop it (SELECT "
+                "pg_drop_replication_slot('%s'); so does connectors purge)",
                 self._slot,
                 self._slot,
             )

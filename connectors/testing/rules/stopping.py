@@ -113,6 +113,20 @@ class StoppingRules(Rules):
             )
 
     @rule()
+    async def test_forgetting_takes_no_documents(self, trial: Trial) -> None:
+        """forget() removes only what the source made for itself: the next reading is the whole; it may be repeated."""
+        whole = await trial.whole()
+        source = trial.source()
+        for times in ("once", "twice"):
+            try:
+                await source.forget()
+            except Exception as error:
+                advice = "raise only when something could not be removed"
+                raise Breach(f"called {times}, forget() raised {describe(error)}", advice) from error
+        if (await trial.read()).bodies != whole.bodies:
+            raise Breach("after forget() the documents are others", "leave alone what is not the source's own")
+
+    @rule()
     async def test_a_cut_connection_is_told(self, trial: Trial) -> None:
         """A connection that breaks in the middle is made anew, or raised as an error; the reading never ends early."""
         if not trial.can("cut"):
