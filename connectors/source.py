@@ -288,7 +288,11 @@ class BaseDataSource:
     # Hooks of the framework
 
     def tweak_bulk_options(self, options: dict[str, Any]) -> None:
-        """Changes the options of bulk writing in place, before the sync starts."""
+        """Lowers options of bulk writing in place, before each sync; `config.yml` says how high they may be.
+
+        Keys: `batch_bytes` and `batch_documents` of one request, `writes_in_flight` and `concurrent_downloads` of this
+        sync; whole numbers.
+        """
 
     def serialize(self, doc: Document) -> Document:
         """Converts values that JSON lacks. Left as it is, the encoder does it faster."""

@@ -28,6 +28,7 @@ from connectors.sync.pipeline import Pipeline
 from connectors.sync.progress import Checkpointed, Progress
 from connectors.sync.seen import SeenLog
 from connectors.sync.threads import in_thread_to_its_end
+from connectors.sync.tweaks import tweaked
 from connectors.sync.writer import BulkWriter
 
 __all__ = ["Sync", "run_sync"]
@@ -46,15 +47,14 @@ async def run_sync(context: SyncContext) -> SyncResult:
         Exception: whatever the source raised.
     """
     try:
-        return await Sync(context).run()
+        return await Sync(tweaked(context)).run()
     except BaseExceptionGroup as group:
         raise _first(group) from group
 
 
 def _first(group: BaseExceptionGroup) -> BaseException:
     """Returns the error of a group that says most: ours before others, others before cancellation."""
-    flat: list[BaseException] = []
-    stack: list[BaseException] = [group]
+    flat, stack = list[BaseException](), list[BaseException]([group])
     while stack:
         error = stack.pop()
         if isinstance(error, BaseExceptionGroup):
