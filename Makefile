@@ -58,7 +58,7 @@ format: $(VENV)/.tools ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-ftest: $(VENV)/.tools ## Prove a source end to end (NAME=directory, DATA_SIZE=small|medium|large)
+ftest: $(VENV)/.tools ## Prove a source end to end (NAME=directory, or all; DATA_SIZE=small|medium|large)
 	@test -n "$(NAME)" || { echo "Say which source: make ftest NAME=directory"; exit 2; }
 	$(BIN)/python -m tests.ftest "$(NAME)"
 

@@ -6,18 +6,26 @@ import asyncio
 import os
 import sys
 import tempfile
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
 from tests.ftest.harness import Case, Difference, Run
+from tests.servers.flavours import FLAVOURS
+from tests.servers.java import MissingError
+from tests.servers.search import SearchServer, available
 
-#: Service type → module:Class; imported on use, since each needs its own driver.
+#: Name → module:Class; imported on use, since each needs its own driver.
 CASES = {
     "directory": "tests.ftest.directory:DirectoryCase",
+    "mariadb": "tests.ftest.mysql:MariaDBCase",
     "mongodb": "tests.ftest.mongodb:MongoDBCase",
     "mysql": "tests.ftest.mysql:MySQLCase",
     "postgresql": "tests.ftest.postgresql:PostgreSQLCase",
 }
+EMBEDDED = "embedded"
+#: The search server, unless another one is wanted.
+USUAL = "es8"
 SIZES = {"small": 10_500, "medium": 50_000, "large": 200_000}
 
 
@@ -32,25 +40,37 @@ def main() -> int:
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     names = sorted(CASES) if wanted == "all" else [wanted]
     size = SIZES.get(os.environ.get("DATA_SIZE", "small"))
-    if size is None or not set(names) <= CASES.keys():
-        print(f"NAME is one of {', '.join(sorted(CASES))} or all; DATA_SIZE one of {', '.join(SIZES)}")  # noqa: T201 - a command
+    search = os.environ.get("SEARCH") or (EMBEDDED if available(USUAL) else USUAL)
+    if size is None or not set(names) <= CASES.keys() or search not in {EMBEDDED, *FLAVOURS}:
+        print(  # noqa: T201 - a command
+            f"NAME is one of {', '.join(sorted(CASES))} or all; DATA_SIZE one of {', '.join(SIZES)}; SEARCH one of "
+            f"{EMBEDDED}, {', '.join(FLAVOURS)}"
+        )
         return 2
-    passed = failed = 0
-    for name in names:
+    try:
+        with nullcontext() if search == EMBEDDED else SearchServer(search) as server:
+            print(f"index: {EMBEDDED if server is None else server.flavour.title}")  # noqa: T201 - a command
+            results = [_run(name, size, server, must=wanted != "all" or "CI" in os.environ) for name in names]
+    except MissingError as missing:
+        print(f"{search} cannot be had: {missing}\nSEARCH={EMBEDDED} needs none")  # noqa: T201 - a command
+        return 1
+    print(f"{results.count(True)} passed, {results.count(False)} failed")  # noqa: T201 - a command
+    return 1 if False in results else 0
+
+
+def _run(name: str, size: int, search: SearchServer | None, *, must: bool) -> bool | None:
+    """Returns whether the test of a source passed; None when its server cannot run here and need not."""
+    try:
         case = _case(name)
-        if (reason := case.obstacle()) is not None:
-            print(f"{name}: not run: {reason}")  # noqa: T201 - a command
-            failed += wanted != "all" or "CI" in os.environ
-            continue
         with tempfile.TemporaryDirectory(prefix=f"ftest-{name}-") as folder:
-            try:
-                asyncio.run(Run(case(Path(folder), size=size, seed=20_26), Path(folder)).run())
-                passed += 1
-            except Difference as difference:
-                print(f"{name}: FAILED: {difference}")  # noqa: T201 - a command
-                failed += 1
-    print(f"{passed} passed, {failed} failed")  # noqa: T201 - a command
-    return 1 if failed else 0
+            asyncio.run(Run(case(Path(folder), size=size, seed=20_26), Path(folder), search).run())
+    except MissingError as missing:
+        print(f"{name}: not run: {missing}")  # noqa: T201 - a command
+        return False if must else None
+    except Difference as difference:
+        print(f"{name}: FAILED: {difference}")  # noqa: T201 - a command
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.ftest.harness import Case, Expected
+from tests.ftest.harness import WORDS, Case, Expected
 
 __all__ = ["DirectoryCase"]
 
 KINDS = ("txt", "md", "html", "csv", "json")
-WORDS = ("harbour", "lantern", "meadow", "copper", "violet", "granite", "willow", "ember", "quartz", "saffron")
 
 
 class DirectoryCase(Case):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,18 +11,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import yaml
 
-from connectors.backends.embedded import EmbeddedBackend
-from connectors.backends.ports import IndexHandle
+from connectors.app import open_app, read_config
+from connectors.backends.ports import DIGEST_SIZE, Destination, IndexHandle
+from tests.servers.search import SearchServer
 
-__all__ = ["Case", "Difference", "Expected", "Run"]
+__all__ = ["WORDS", "Case", "Difference", "Expected", "Run"]
 
-INDEX = "ftest"
-CONNECTOR = "ftest"
+INDEX: Final = "connectors-ftest"
+CONNECTOR: Final = "ftest"
+#: What texts are made of.
+WORDS: Final = ("harbour", "lantern", "meadow", "copper", "violet", "granite", "willow", "ember", "quartz", "saffron")
+_MEASURED: Final = str(Path(__file__).with_name("measured.py"))
 
 
 class Difference(Exception):  # noqa: N818 - what it is, in the words of the test
@@ -50,7 +53,7 @@ class Case(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Starts the server if there is one, and loads the data set."""
+        """Starts the server if there is one, and loads the data set; raises MissingError where it cannot run."""
 
     @abstractmethod
     def configuration(self) -> dict[str, Any]:
@@ -70,11 +73,6 @@ class Case(ABC):
 
     # What a case may add
 
-    @classmethod
-    def obstacle(cls) -> str | None:
-        """Says why the source's server cannot run here; None when it can."""
-        return None
-
     def advanced(self) -> tuple[Any, Sequence[str]] | None:
         """Returns advanced rules, and the ids of the documents that they drop; None for a source without them."""
         return None
@@ -91,19 +89,31 @@ class Case(ABC):
 
 
 class Run:
-    """One functional test."""
+    """One functional test.
 
-    def __init__(self, case: Case, folder: Path) -> None:
+    Args:
+        search: the server that the index is on; None for the embedded one.
+    """
+
+    def __init__(self, case: Case, folder: Path, search: SearchServer | None) -> None:
         self._case = case
         self._folder = folder
+        self._search = search
         self._config = folder / "config.yml"
 
     async def run(self) -> None:
         """Runs all steps; raises Difference at the first that is wrong."""
         try:
+            await asyncio.to_thread(self._clear)
             await self._run()
         finally:
+            await asyncio.to_thread(self._clear)
             self._case.close()
+
+    def _clear(self) -> None:
+        """Deletes what a run has on a search server, which may be one that others use, too."""
+        if self._search is not None:
+            self._search.delete_indices(f"{INDEX}*")
 
     async def _run(self) -> None:
         case = self._case
@@ -144,9 +154,12 @@ class Run:
             "configuration": self._case.configuration(),
             "filtering": {"rules": rules} if advanced is None else {"rules": rules, "advanced": advanced},
         }
-        self._config.write_text(
-            yaml.safe_dump({"service": {"data_dir": str(self._folder / "data")}, "connectors": [connector]})
-        )
+        config: dict[str, Any] = {"service": {"data_dir": str(self._folder / "data")}, "connectors": [connector]}
+        if self._search is not None:
+            access = {"username": self._search.user, "password": self._search.password} if self._search.user else {}
+            own = {"connectors_index": f"{INDEX}-connectors", "jobs_index": f"{INDEX}-jobs"}
+            config[self._search.flavour.product] = {"url": self._search.url, **access, **own}
+        self._config.write_text(yaml.safe_dump(config))
 
     async def _step(
         self,
@@ -157,7 +170,7 @@ class Run:
     ) -> None:
         began = time.perf_counter()
         whole = [sys.executable, "-m", "connectors", "--config", str(self._config), *command]
-        out, code, kibibytes = await asyncio.to_thread(_run, whole)
+        out, code, kibibytes = await asyncio.to_thread(_run, whole, self._folder / "peak")
         seconds = time.perf_counter() - began
         if code:
             raise Difference(f"{name}: the sync ended with exit code {code}")
@@ -177,11 +190,8 @@ class Run:
         )
 
     async def _compare(self, name: str, expected: Mapping[str, Expected]) -> None:
-        backend = await EmbeddedBackend.open(self._folder / "data" / "connectors.db")
-        try:
-            held = await _documents(backend)
-        finally:
-            await backend.close()
+        async with open_app(read_config(self._config)) as app:
+            held = await _documents(app.destination)
         missing, surplus = sorted(expected.keys() - held.keys()), sorted(held.keys() - expected.keys())
         if missing or surplus:
             raise Difference(
@@ -194,26 +204,23 @@ class Run:
                 raise Difference(f"{name}: {document_id} differs: {wrong or 'its text'}; wanted {wanted}")
 
 
-def _run(command: Sequence[str]) -> tuple[bytes, int, int]:
+def _run(command: Sequence[str], peak: Path) -> tuple[bytes, int, int]:
     """Runs a command; returns what it printed, its exit code, and its peak memory in KiB."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        out = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return out, process.returncode, usage.ru_maxrss
+    measured = [sys.executable, "-I", "-S", _MEASURED, str(peak), *command]
+    done = subprocess.run(measured, stdout=subprocess.PIPE, check=False)
+    return done.stdout, done.returncode, int(peak.read_text("utf-8"))
 
 
-async def _documents(backend: EmbeddedBackend) -> dict[str, dict[str, Any]]:
+async def _documents(destination: Destination) -> dict[str, dict[str, Any]]:
     """Returns every document of the index."""
-    info = await backend.destination.info(INDEX)
+    info = await destination.info(INDEX)
     if info is None:
         return {}
     handle = IndexHandle(INDEX, info.uuid, CONNECTOR, "")
     found: dict[str, dict[str, Any]] = {}
-    async for page in backend.destination.stamps(handle):
-        digests = [page.digests[at : at + 16] for at in range(0, len(page.digests), 16)]
-        ids = [document_id for _, document_id in await backend.destination.find_ids(handle, digests)]
-        for document_id, body in (await backend.destination.fetch(INDEX, ids)).items():
+    async for page in destination.stamps(handle):
+        digests = [page.digests[at : at + DIGEST_SIZE] for at in range(0, len(page.digests), DIGEST_SIZE)]
+        ids = [document_id for _, document_id in await destination.find_ids(handle, digests)]
+        for document_id, body in (await destination.fetch(INDEX, ids)).items():
             found[document_id] = orjson.loads(body)
     return found

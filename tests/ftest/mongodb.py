@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,39 +10,31 @@ from typing import Any, Final
 
 from bson import Decimal128, ObjectId
 
-from tests.ftest.harness import Case, Expected
+from tests.ftest.harness import WORDS, Expected
+from tests.ftest.shop import NEW, STATES, ShopCase
 from tests.servers.mongo import MongoServer
 
 __all__ = ["MongoDBCase"]
 
-_WORDS: Final = ("harbour", "lantern", "meadow", "copper", "violet", "granite", "willow", "ember", "quartz", "saffron")
-_STATES: Final = ("open", "paid", "sent", "sent", "sent", "sent", "sent", "sent", "sent", "void")
 _DAWN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _DATABASE: Final = "connectors_ftest"
 
 
-class MongoDBCase(Case):
+class MongoDBCase(ShopCase):
     """Two fifths orders with numbers as keys, two fifths customers with object ids, one fifth events with texts."""
 
     service_type = "mongodb"
+    kind = MongoServer
 
     def __init__(self, folder: Path, *, size: int, seed: int) -> None:
         super().__init__(folder, size=size, seed=seed)
-        self.random = random.Random(seed)
-        self.server = MongoServer()
-        self.next = 10_000_000
         self.changed: list[int] = []
-
-    @classmethod
-    def obstacle(cls) -> str | None:
-        """Says why there can be no server."""
-        return MongoServer.obstacle()
 
     def close(self) -> None:
         """Ends the server."""
         if self.server.url:
             self.server.client.drop_database(_DATABASE)
-        self.server.stop()
+        super().close()
 
     def prepare(self) -> None:
         """Starts the server and fills the collections."""
@@ -76,14 +67,9 @@ class MongoDBCase(Case):
         """Adds, changes (some twice), replaces and deletes."""
         changes = self._mutate(added=120, changed=150, deleted=80)
         for key in self.changed[:20]:  # for a second time, which makes no second document
-            note = f"token {self.random.randrange(10**12)} again"
+            note = f"{self.token()} again"
             self._collection("orders").update_one({"_id": key}, {"$set": {"note": note}})
         return {**changes, "read": sum(changes.values())}
-
-    def rules(self) -> tuple[list[dict[str, Any]], Sequence[str]]:
-        """Drops the orders that are void."""
-        rule = {"policy": "exclude", "field": "state", "rule": "equals", "value": "void"}
-        return [rule], self._orders("void")
 
     def advanced(self) -> tuple[Any, Sequence[str]]:
         """Leaves out orders that were paid, by a find, and reads the others by an aggregation and whole."""
@@ -92,20 +78,19 @@ class MongoDBCase(Case):
             {"collection": "customers", "aggregate": {"pipeline": [{"$match": {"name": {"$exists": True}}}]}},
             {"collection": "events", "find": {}},
         ]
-        return rules, self._orders("paid")
+        return rules, self.orders("paid")
 
     def _mutate(self, *, added: int, changed: int, deleted: int) -> dict[str, int]:
         orders, customers = self._collection("orders"), self._collection("customers")
         self._insert("orders", self._order, range(self.next, self.next + added // 2))
         self._insert("events", self._event, range(self.next, self.next + added - added // 2))
         self.next += added
-        keys = sorted(order["_id"] for order in orders.find({"_id": {"$lt": 10_000_000}}))
+        keys = sorted(order["_id"] for order in orders.find({"_id": {"$lt": NEW}}))
         chosen = self.changed = self.random.sample(keys, changed)
         for key in chosen[::2]:
-            note = f"token {self.random.randrange(10**12)}"
-            orders.update_one({"_id": key}, {"$set": {"note": note}, "$unset": {"lines": ""}})
+            orders.update_one({"_id": key}, {"$set": {"note": self.token()}, "$unset": {"lines": ""}})
         for key in chosen[1::2]:
-            orders.replace_one({"_id": key}, {**self._order(key), "note": f"token {self.random.randrange(10**12)}"})
+            orders.replace_one({"_id": key}, {**self._order(key), "note": self.token()})
         known = sorted(customer["_id"] for customer in customers.find())
         customers.delete_many({"_id": {"$in": self.random.sample(known, deleted)}})
         return {"added": added, "changed": changed, "deleted": deleted}
@@ -113,7 +98,8 @@ class MongoDBCase(Case):
     def _collection(self, name: str) -> Any:
         return self.server.client[_DATABASE][name]
 
-    def _orders(self, state: str) -> list[str]:
+    def orders(self, state: str) -> list[str]:
+        """Returns the ids of the orders in this state."""
         return [f"orders/{order['_id']}" for order in self._collection("orders").find({"state": state})]
 
     def _insert(self, name: str, make: Callable[[int], dict[str, Any]], numbers: Sequence[int]) -> None:
@@ -123,20 +109,20 @@ class MongoDBCase(Case):
     def _order(self, number: int) -> dict[str, Any]:
         return {
             "_id": number,
-            "state": _STATES[number % len(_STATES)],
+            "state": STATES[number % len(STATES)],
             "total": Decimal128(f"{number % 1000}.{number % 100:02}"),
             "placed": _DAWN + timedelta(minutes=number % 500_000, milliseconds=number % 1000),
-            "lines": [{"product": self.random.choice(_WORDS), "pieces": 1 + number % 9}],
-            "note": " ".join(self.random.choices(_WORDS, k=30)),
+            "lines": [{"product": self.random.choice(WORDS), "pieces": 1 + number % 9}],
+            "note": self.words(30),
         }
 
     def _customer(self, number: int) -> dict[str, Any]:
         key = ObjectId(self.random.randbytes(12))
-        name = f"{self.random.choice(_WORDS)} {number}"
+        name = f"{self.random.choice(WORDS)} {number}"
         return {"_id": key, "name": name, "friend": key, "picture": self.random.randbytes(20), "score": number / 7}
 
     def _event(self, number: int) -> dict[str, Any]:
-        return {"_id": f"event {number:06}", "tags": self.random.sample(_WORDS, 2), "seen": number % 2 == 0}
+        return {"_id": f"event {number:06}", "tags": self.random.sample(WORDS, 2), "seen": number % 2 == 0}
 
 
 def _written(value: Any) -> Any:

@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-from tests.ftest.harness import Case, Expected
+from tests.ftest.harness import Expected
+from tests.ftest.shop import NEW, ShopCase
 from tests.servers.postgres import PostgresServer
 
 __all__ = ["PostgreSQLCase"]
 
 _DATABASE: Final = "shop"
-_NEW: Final = 200_000  # numbers from here on are those of rows that were added later
 _TABLES: Final = """
 CREATE TYPE state AS ENUM ('open', 'paid', 'sent', 'void');
 CREATE SCHEMA stock;
@@ -34,7 +32,7 @@ _FILL: Final = {
     "customers": "n, 'Customer ' || n || ' é🎉', jsonb_build_object('age', n % 99, 'none', NULL, 'words', '{words}'), "
     "decode(md5(n::text), 'hex'), ARRAY['a,b', 'tag ' || n % 10, NULL], date '2026-01-01' + n % 365",
     "orders": "n, (ARRAY['open','paid','sent','sent','sent','sent','sent','sent','sent','void'])[1 + n % 10]::state, "
-    "(n * 7919 % 10000000) / 100.0, repeat('{words} ' || n, CASE WHEN n % 50 = 0 THEN 200 ELSE 1 END), "
+    "(n::bigint * 7919 % 10000000) / 100.0, repeat('{words} ' || n, CASE WHEN n % 50 = 0 THEN 200 ELSE 1 END), "
     "timestamptz '2026-01-01 12:00+01' + n * interval '1 second', int4range(n % 1000, n % 1000 + 10)",
     "order_lines": "n, '{words}/' || n % 7, n % 100",
     "stock.items": "md5(n::text)::uuid, '{words}', n * interval '1 minute'",
@@ -50,28 +48,13 @@ _TRUTH: Final = {
     "jsonb_build_object('order_number', order_number, 'product', product, 'pieces', pieces) FROM order_lines",
     "stock.items": "SELECT code::text, jsonb_build_object('code', code, 'description', description) FROM stock.items",
 }
-_WORDS: Final = ("harbour", "lantern", "meadow", "copper", "violet", "granite", "willow", "ember", "quartz", "saffron")
 
 
-class PostgreSQLCase(Case):
+class PostgreSQLCase(ShopCase):
     """One fifth customers, two fifths orders, one fifth each lines and items."""
 
     service_type = "postgresql"
-
-    def __init__(self, folder: Path, *, size: int, seed: int) -> None:
-        super().__init__(folder, size=size, seed=seed)
-        self.random = random.Random(seed)
-        self.server = PostgresServer()
-        self.next = _NEW
-
-    @classmethod
-    def obstacle(cls) -> str | None:
-        """Says why there can be no server."""
-        return PostgresServer.obstacle()
-
-    def close(self) -> None:
-        """Ends the server."""
-        self.server.stop()
+    kind = PostgresServer
 
     def prepare(self) -> None:
         """Starts the server and fills the tables."""
@@ -118,11 +101,6 @@ class PostgreSQLCase(Case):
         self._execute("UPDATE order_lines SET product = 'moved' WHERE order_number = 11")
         return {"added": 1200, "changed": changed + 1, "deleted": deleted + 1}
 
-    def rules(self) -> tuple[list[dict[str, Any]], Sequence[str]]:
-        """Drops the orders that are void."""
-        rule = {"policy": "exclude", "field": "state", "rule": "equals", "value": "void"}
-        return [rule], self._orders("state = 'void'")
-
     def advanced(self) -> tuple[Any, Sequence[str]]:
         """Leaves out orders that were paid; the documents of the others stay the same to the byte."""
         queries: list[dict[str, Any]] = [
@@ -136,10 +114,13 @@ class PostgreSQLCase(Case):
             }
         )
         queries.append({"tables": ["stock.items"], "query": "WITH i AS (SELECT * FROM items) SELECT * FROM i"})
-        return queries, self._orders("state = 'paid'")
+        return queries, self.orders("paid")
 
-    def _orders(self, condition: str) -> list[str]:
-        return [f"public.orders/{row[0]}" for row in self._execute(f"SELECT number FROM orders WHERE {condition}")]
+    def orders(self, state: str) -> list[str]:
+        """Returns the ids of the orders in this state."""
+        return [
+            f"public.orders/{row[0]}" for row in self._execute(f"SELECT number FROM orders WHERE state = '{state}'")
+        ]
 
     def _add(self, count: int) -> None:
         for table in _FILL:
@@ -147,14 +128,14 @@ class PostgreSQLCase(Case):
         self.next += count
 
     def _insert(self, table: str, first: int, last: int) -> None:
-        words = " ".join(self.random.choices(_WORDS, k=20))
+        words = self.words(20)
         columns = "(number, state, total, note, changed, valid)" if table == "orders" else ""
         values = _FILL[table].format(words=words)
         self._execute(f"INSERT INTO {table} {columns} SELECT {values} FROM generate_series({first}, {last}) n")
 
     def _change(self, count: int) -> int:
         """Changes that many orders, some of them twice, some without their long notes; returns how many."""
-        numbers = [row[0] for row in self._execute(f"SELECT number FROM orders WHERE number < {_NEW}")]
+        numbers = [row[0] for row in self._execute(f"SELECT number FROM orders WHERE number < {NEW}")]
         chosen = self.random.sample(numbers, count)
         for number in chosen:
             token = self.random.randrange(10**6)
@@ -165,7 +146,8 @@ class PostgreSQLCase(Case):
         return len(chosen)
 
     def _delete(self, condition: str) -> int:
-        return len(self._execute(f"DELETE FROM customers WHERE {condition} AND id < {_NEW} RETURNING id"))
+        return len(self._execute(f"DELETE FROM customers WHERE {condition} AND id < {NEW} RETURNING id"))
 
     def _execute(self, *statements: str) -> list[Any]:
-        return self.server.execute(*statements, database=_DATABASE)
+        rows: list[Any] = self.server.execute(*statements, database=_DATABASE)
+        return rows

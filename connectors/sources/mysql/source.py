@@ -13,7 +13,7 @@ from connectors.errors import ConfigurationError
 from connectors.sources.mysql.catalogue import log_position, read_tables
 from connectors.sources.mysql.dialect import MySQLDialect
 from connectors.sources.relational import RelationalDataSource, Session, Table
-from connectors.sources.relational.settings import common_fields
+from connectors.sources.relational.settings import common_fields, tls_fields
 
 __all__ = ["MySQLDataSource"]
 
@@ -28,7 +28,6 @@ class MySQLDataSource(RelationalDataSource):
     @classmethod
     def get_default_configuration(cls) -> dict[str, Any]:
         """Returns the fields of the connection, then those that all relational sources have."""
-        only_tls = [{"field": "ssl_enabled", "value": True}]
         optional: dict[str, Any] = {"type": "str", "value": "", "required": False}
         own: dict[str, dict[str, Any]] = {
             "host": {"label": "Host", "type": "str", "value": "", "tooltip": "Or the path of the server's socket."},
@@ -36,21 +35,7 @@ class MySQLDataSource(RelationalDataSource):
             "user": {"label": "User", "type": "str", "value": ""},
             "password": {"label": "Password", "sensitive": True, **optional},
             "database": {"label": "Databases", "type": "list", "value": None, "tooltip": "One, or several."},
-            "ssl_enabled": {"label": "TLS", "type": "bool", "value": False},
-            "ssl_ca": {
-                "label": "Certificates of authorities", "depends_on": only_tls, **optional,
-                "tooltip": "A PEM file, for a server whose certificate the system does not know.",
-            },
-            "ssl_verify": {
-                "label": "Check the server's certificate", "type": "bool", "value": True, "depends_on": only_tls,
-                "tooltip": "Without this check anybody can pretend to be the server.",
-            },
-            "ssl_certificate": {
-                "label": "Client certificate", "depends_on": only_tls, **optional, "tooltip": "A PEM file.",
-            },
-            "ssl_key": {
-                "label": "Key of the client certificate", "depends_on": only_tls, **optional, "tooltip": "A PEM file.",
-            },
+            **tls_fields(),
             "time_zone": {
                 "label": "Time zone of DATETIME columns", **optional,
                 "tooltip": "Such as Europe/Berlin; without one they are taken for UTC. TIMESTAMP needs none.",

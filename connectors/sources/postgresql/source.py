@@ -16,7 +16,7 @@ from connectors.source import Checkpoint, IncrementalItem, SourceItem
 from connectors.sources.postgresql.dialect import PostgreSQLDialect, parameter
 from connectors.sources.relational import RelationalDataSource, Row, Session, Statement, Table
 from connectors.sources.relational.selection import Work
-from connectors.sources.relational.settings import common_fields
+from connectors.sources.relational.settings import common_fields, tls_fields
 
 if TYPE_CHECKING:
     from connectors.sources.postgresql.catalogue import Types
@@ -47,7 +47,6 @@ class PostgreSQLDataSource(RelationalDataSource):
     @classmethod
     def get_default_configuration(cls) -> dict[str, Any]:
         """Returns the fields of the connection, those of all relational sources, then those of change data capture."""
-        only_tls = [{"field": "ssl_enabled", "value": True}]
         only_capture = [{"field": "change_data_capture", "value": True}]
         optional: dict[str, Any] = {"type": "str", "value": "", "required": False}
         own: dict[str, dict[str, Any]] = {
@@ -60,22 +59,7 @@ class PostgreSQLDataSource(RelationalDataSource):
                 "label": "Schemas", "type": "list", "value": None, "default_value": ["public"], "required": False,
                 "tooltip": "One, or several.",
             },
-            "ssl_enabled": {"label": "TLS", "type": "bool", "value": False},
-            "ssl_ca": {
-                "label": "Certificates of authorities", "depends_on": only_tls, **optional,
-                "tooltip": "A PEM file, for a server whose certificate the system does not know.",
-            },
-            "ssl_verify": {
-                "label": "Check the server's certificate", "type": "bool", "value": True, "depends_on": only_tls,
-                "tooltip": "Without this check anybody can pretend to be the server.",
-            },
-            "ssl_certificate": {
-                "label": "Client certificate", "depends_on": only_tls, **optional, "tooltip": "A PEM file.",
-            },
-            "ssl_key": {
-                "label": "Key of the client certificate", "depends_on": only_tls, **optional,
-                "tooltip": "A PEM file that nobody else may read.",
-            },
+            **tls_fields(),
         }  # fmt: skip
         capture: dict[str, dict[str, Any]] = {
             "change_data_capture": {

@@ -8,11 +8,32 @@ from typing import Any, Final
 
 from connectors.errors import ConfigurationError
 
-__all__ = ["common_fields", "parse_id_columns"]
+__all__ = ["common_fields", "parse_id_columns", "tls_fields"]
 
 _POSITIVE: Final = [{"type": "greater_than", "constraint": 0}]
 _NOT_NEGATIVE: Final = [{"type": "greater_than", "constraint": -1}]
 _ID_COLUMNS: Final = re.compile(r"\s*([^(),]+?)\s*\(([^()]*)\)\s*(?:,|$)")
+
+
+def tls_fields() -> dict[str, Any]:
+    """Returns the declarations of the fields about TLS, which stand among those of the connection."""
+    only_tls = [{"field": "ssl_enabled", "value": True}]
+    optional: dict[str, Any] = {"type": "str", "value": "", "required": False, "depends_on": only_tls}
+    return {
+        "ssl_enabled": {"label": "TLS", "type": "bool", "value": False},
+        "ssl_ca": {
+            "label": "Certificates of authorities", **optional,
+            "tooltip": "A PEM file, for a server whose certificate the system does not know.",
+        },
+        "ssl_verify": {
+            "label": "Check the server's certificate", "type": "bool", "value": True, "depends_on": only_tls,
+            "tooltip": "Without this check anybody can pretend to be the server.",
+        },
+        "ssl_certificate": {"label": "Client certificate", **optional, "tooltip": "A PEM file."},
+        "ssl_key": {
+            "label": "Key of the client certificate", **optional, "tooltip": "A PEM file that nobody else may read.",
+        },
+    }  # fmt: skip
 
 
 def common_fields(order: int) -> dict[str, Any]:
