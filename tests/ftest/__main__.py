@@ -6,14 +6,16 @@ import asyncio
 import os
 import sys
 import tempfile
-from contextlib import nullcontext
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
+from tests.ftest.compose import composed
 from tests.ftest.harness import Case, Difference, Run
+from tests.servers.docker import engine_answers
 from tests.servers.flavours import FLAVOURS
 from tests.servers.java import MissingError
-from tests.servers.search import SearchServer, available
+from tests.servers.search import SearchServer, ServerError, available
 
 #: Name → module:Class; imported on use, since each needs its own driver.
 CASES = {
@@ -47,29 +49,32 @@ def main() -> int:
             f"{EMBEDDED}, {', '.join(FLAVOURS)}"
         )
         return 2
-    try:
-        with nullcontext() if search == EMBEDDED else SearchServer(search) as server:
-            print(f"index: {EMBEDDED if server is None else server.flavour.title}")  # noqa: T201 - a command
-            results = [_run(name, size, server, must=wanted != "all" or "CI" in os.environ) for name in names]
-    except MissingError as missing:
-        print(f"{search} cannot be had: {missing}\nSEARCH={EMBEDDED} needs none")  # noqa: T201 - a command
-        return 1
+    with ExitStack() as stack:
+        try:  # one for all of them, unless they have theirs in containers
+            shared = None if search == EMBEDDED or engine_answers() else stack.enter_context(SearchServer(search))
+        except MissingError as missing:
+            print(f"{search} cannot be had: {missing}\nSEARCH={EMBEDDED} needs none")  # noqa: T201 - a command
+            return 1
+        results = [_run(name, size, search, shared, must=wanted != "all" or "CI" in os.environ) for name in names]
     print(f"{results.count(True)} passed, {results.count(False)} failed")  # noqa: T201 - a command
     return 1 if False in results else 0
 
 
-def _run(name: str, size: int, search: SearchServer | None, *, must: bool) -> bool | None:
+def _run(name: str, size: int, search: str, shared: SearchServer | None, *, must: bool) -> bool | None:
     """Returns whether the test of a source passed; None when its server cannot run here and need not."""
-    try:
-        case = _case(name)
-        with tempfile.TemporaryDirectory(prefix=f"ftest-{name}-") as folder:
-            asyncio.run(Run(case(Path(folder), size=size, seed=20_26), Path(folder), search).run())
-    except MissingError as missing:
-        print(f"{name}: not run: {missing}")  # noqa: T201 - a command
-        return False if must else None
-    except Difference as difference:
-        print(f"{name}: FAILED: {difference}")  # noqa: T201 - a command
-        return False
+    with ExitStack() as stack:
+        try:
+            if engine_answers():
+                stack.enter_context(composed(name, search=search == USUAL))
+            server = shared or (None if search == EMBEDDED else stack.enter_context(SearchServer(search)))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"ftest-{name}-")))
+            asyncio.run(Run(_case(name)(folder, size=size, seed=20_26), folder, server).run())
+        except MissingError as missing:
+            print(f"{name}: not run: {missing}")  # noqa: T201 - a command
+            return False if must else None
+        except (Difference, ServerError) as problem:
+            print(f"{name}: FAILED: {problem}")  # noqa: T201 - a command
+            return False
     return True
 
 

@@ -45,6 +45,8 @@ class Case(ABC):
     """The data set of one source, and how it changes."""
 
     service_type: str
+    #: In what is printed, where it is not the service type.
+    name: str = ""
 
     def __init__(self, folder: Path, *, size: int, seed: int) -> None:
         self.folder = folder
@@ -70,6 +72,11 @@ class Case(ABC):
     @abstractmethod
     def rules(self) -> tuple[list[dict[str, Any]], Sequence[str]]:
         """Returns basic rules, and the ids of the documents that they drop."""
+
+    @property
+    def title(self) -> str:
+        """What the test is called."""
+        return self.name or self.service_type
 
     # What a case may add
 
@@ -118,6 +125,8 @@ class Run:
     async def _run(self) -> None:
         case = self._case
         case.prepare()
+        index = "the embedded index" if self._search is None else self._search.flavour.title
+        print(f"{case.title}: to {index}")  # noqa: T201 - a command
         self._configure([])
         await self._step("first sync", {"indexed": case.size})
         await self._step("nothing changed", {"unchanged": case.size, "indexed": 0, "vanished": 0})
@@ -185,7 +194,7 @@ class Run:
         expected = {key: value for key, value in self._case.expected().items() if key not in set(without)}
         await self._compare(name, expected)
         print(  # noqa: T201 - a command
-            f"{self._case.service_type}: {name}: {len(expected):,} documents equal, {seconds:.1f} s, "
+            f"{self._case.title}: {name}: {len(expected):,} documents equal, {seconds:.1f} s, "
             f"{kibibytes / 1024:.0f} MiB"
         )
 

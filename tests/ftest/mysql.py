@@ -52,6 +52,7 @@ _COLUMNS: Final = {
 class MariaDBCase(ShopCase):
     """One fifth customers, two fifths orders, one fifth each lines and events."""
 
+    name = "mariadb"
     service_type = "mysql"
     kind = MariaDBServer
 
@@ -178,6 +179,7 @@ class MariaDBCase(ShopCase):
 class MySQLCase(MariaDBCase):
     """The same in MySQL; where that cannot be had, in MariaDB."""
 
+    name = "mysql"
     kind = MySQLServer
 
     def prepare(self) -> None:
