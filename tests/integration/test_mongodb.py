@@ -1,28 +1,27 @@
-"""The MongoDB source on a server: the contract, changes, and what goes wrong in the middle of a sync."""
+"""The MongoDB source on a server: the contract, values, rules, and what goes wrong in the middle of a sync."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from datetime import datetime
-from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import pytest
 from bson import Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
 
-from connectors.byoc import Filter, JobType
-from connectors.errors import ConfigurationError, ConnectorsError, FullSyncNeededError, RetryableError, SyncError
-from connectors.source import Checkpoint, DataSourceConfiguration
+from connectors.errors import ConfigurationError, FullSyncNeededError, RetryableError, SyncError
+from connectors.source import Checkpoint
 from connectors.sources.mongodb import MongoDBDataSource
 from connectors.sources.mongodb.values import CODEC
 from connectors.testing.acceptance import SourceAcceptance
-from tests.servers.mongo import Cable, MongoServer
+from tests.servers.mongo import MongoServer
 from tests.servers.tls import Certificates, TlsProxy
+from tests.support.mongodb import Shop, documents, follow, mongo, read, shop, source, tidy
 from tests.support.world import World
+
+__all__ = ["mongo", "shop", "source", "tidy"]  # fixtures are found by their names here
 
 pytestmark = [
     pytest.mark.server,
@@ -30,76 +29,6 @@ pytestmark = [
     # What the source itself leaves open, the kit counts at the server's end.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]
-
-_NUMBERS = count()
-
-
-@pytest.fixture(scope="module")
-def mongo() -> Iterator[MongoServer]:
-    """Gives the module's server."""
-    server = MongoServer.or_skip()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(autouse=True)
-def _tidy() -> Iterator[None]:
-    """Lets no such socket be collected, and told of, in the middle of another module's test."""
-    yield
-    gc.collect()
-
-
-class Shop:
-    """A database of its own with twelve orders and three customers, behind a cable."""
-
-    def __init__(self, server: MongoServer) -> None:
-        self.server = server
-        self.name = f"connectors_test_{next(_NUMBERS)}"
-        self.database = server.client[self.name]
-        self.orders = self.database["orders"]
-        self.cable = Cable(server.url)
-        self.numbers = count(100)
-
-    async def __aenter__(self) -> Self:
-        self.server.client.drop_database(self.name)
-        self.orders.insert_many([self.order(number) for number in range(12)])
-        self.database["customers"].insert_many([{"_id": f"c{number}", "name": f"N{number}"} for number in range(3)])
-        await self.cable.__aenter__()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.cable.__aexit__()
-        self.server.client.drop_database(self.name)
-
-    @staticmethod
-    def order(number: int) -> dict[str, Any]:
-        return {"_id": number, "open": number % 2 == 0, "total": number * 10, "when": datetime(2026, 1, 1)}  # noqa: DTZ001 - as the driver takes them
-
-    def add(self) -> str:
-        number = next(self.numbers)
-        self.orders.insert_one(self.order(number))
-        return f"orders/{number}"
-
-    def change(self) -> str:
-        self.orders.update_one({"_id": 3}, {"$set": {"total": next(self.numbers)}})
-        return "orders/3"
-
-    def delete(self) -> str:
-        self.orders.delete_one({"_id": 4})
-        return "orders/4"
-
-    def cut(self) -> None:
-        self.cable.cut()
-
-    def connections(self) -> int:
-        return self.cable.connections
-
-    def configuration(self, **given: Any) -> dict[str, Any]:
-        return {"host": self.cable.url, "database": self.name, "batch_size": 5, **given}
-
-    def source(self, **given: Any) -> MongoDBDataSource:
-        fields = MongoDBDataSource.get_default_configuration()
-        return MongoDBDataSource(DataSourceConfiguration.merge(fields, self.configuration(**given)))
 
 
 class TestContract(SourceAcceptance):
@@ -138,45 +67,6 @@ class TestContract(SourceAcceptance):
             {"database": "connectors_test_nowhere"},
             {"host": "postgresql://localhost"},
         ]
-
-
-@pytest.fixture
-async def shop(mongo: MongoServer) -> AsyncIterator[Shop]:
-    """Gives a database."""
-    async with Shop(mongo) as shop:
-        yield shop
-
-
-@pytest.fixture
-async def source(shop: Shop) -> AsyncIterator[MongoDBDataSource]:
-    """Gives the source of its orders."""
-    source = shop.source(collection=["orders"])
-    yield source
-    await source.close()
-
-
-async def read(source: MongoDBDataSource, rules: Any = None, *, checkpoint: Any = None) -> list[Any]:
-    """Returns all that a full reading yields."""
-    return [item async for item in source.get_docs(Filter.of(advanced=rules), checkpoint=checkpoint)]
-
-
-async def changes(source: MongoDBDataSource, cursor: Any, rules: Any = None) -> list[Any]:
-    """Returns all that an incremental reading yields."""
-    return [item async for item in source.get_docs_incrementally(cursor, Filter.of(advanced=rules))]
-
-
-async def follow(source: MongoDBDataSource, rules: Any = None) -> dict[str, str]:
-    """Reads what changed since the source's last reading; returns id → operation."""
-    found = await changes(source, source.sync_cursor(), rules)
-    items = [item for item in found if not isinstance(item, Checkpoint)]
-    assert len({item[0]["_id"] for item in items}) == len(items)
-    return {item[0]["_id"]: item[2] for item in items}
-
-
-def documents(items: list[Any]) -> dict[str, Any]:
-    found = {item[0]["_id"]: item[0] for item in items if isinstance(item, tuple)}
-    assert len(found) == sum(isinstance(item, tuple) for item in items)
-    return found
 
 
 # Values and ids
@@ -260,126 +150,6 @@ async def test_other_rules_need_a_full_sync(source: MongoDBDataSource) -> None:
     await read(source)
     with pytest.raises(FullSyncNeededError, match="other collections or rules"):
         await follow(source, {"find": {"filter": {"open": True}}})
-
-
-# Changes
-
-
-async def test_changed_looks_at_what_is_read_only(shop: Shop, source: MongoDBDataSource) -> None:
-    assert await source.changed()
-    await read(source)
-    assert not await source.changed()
-    shop.database["customers"].insert_one({"_id": "c9"})
-    assert not await source.changed()
-    shop.add()
-    assert await source.changed()
-    await follow(source)
-    assert not await source.changed()
-
-
-async def test_rules_that_look_elsewhere_are_always_read(source: MongoDBDataSource) -> None:
-    rule = {"find": {"filter": {"$expr": {"$lt": ["$when", "$$NOW"]}}}}
-    assert source._plan(Filter.of(advanced=rule)).steady is False
-    stage = {"$lookup": {"from": "customers", "localField": "x", "foreignField": "_id", "as": "c"}}
-    await read(source, {"aggregate": {"pipeline": [stage]}})
-    assert await source.changed()
-
-
-async def test_each_kind_of_change_is_followed(shop: Shop, source: MongoDBDataSource) -> None:
-    await read(source)
-    shop.orders.insert_one({"_id": "new"})
-    shop.orders.update_one({"_id": 1}, {"$set": {"total": 5}})
-    shop.orders.replace_one({"_id": 2}, {"other": True})
-    shop.orders.delete_one({"_id": 3})
-    shop.orders.delete_one({"_id": 5})
-    shop.orders.insert_one({"_id": 5, "again": True})
-    shop.orders.insert_one({"_id": "brief"})
-    shop.orders.delete_one({"_id": "brief"})
-    shop.database["customers"].delete_one({"_id": "c1"})
-    wanted = {"new": "index", "1": "index", "2": "index", "3": "delete", "5": "index", "brief": "delete"}
-    assert await follow(source) == wanted
-    assert await follow(source) == {}
-
-
-async def test_many_changes_come_in_batches_that_can_be_resumed(shop: Shop) -> None:
-    source = shop.source(batch_size=100)
-    await read(source)
-    cursor = source.sync_cursor()
-    shop.orders.insert_many([{"_id": f"n{number}"} for number in range(1200)])
-    shop.database["customers"].update_many({}, {"$set": {"seen": True}})
-    items = await changes(source, cursor)
-    places = [place for place, item in enumerate(items) if isinstance(item, Checkpoint)]
-    assert len(places) == 3
-    assert len(items) - len(places) == 1203
-    rest = await changes(source, items[places[0]].state)
-    assert rest == items[places[0] + 1 :]
-    await source.close()
-
-
-async def test_what_did_not_concern_us_moves_the_position(shop: Shop, source: MongoDBDataSource) -> None:
-    await read(source)
-    stored = source.sync_cursor()
-    shop.database["customers"].update_many({}, {"$set": {"seen": True}})
-    assert not await source.changed()
-    assert stored is not None
-    assert source._quiet is not None
-    assert source._quiet[2] != stored["token"]
-    shop.change()
-    assert await follow(source) == {"3": "index"}
-
-
-@pytest.mark.parametrize("all_of_them", [True, False])
-async def test_a_dropped_or_renamed_collection_needs_a_full_sync(shop: Shop, all_of_them: bool) -> None:
-    source = shop.source(collection=["*"] if all_of_them else ["customers", "orders"])
-    for change in (shop.orders.drop, lambda: shop.database["customers"].rename("buyers")):
-        await read(source)
-        cursor = source.sync_cursor()
-        change()
-        assert await source.changed()
-        with pytest.raises(FullSyncNeededError if all_of_them else ConnectorsError, match=r"dropped|renamed|no coll"):
-            await changes(source, cursor)
-        for name in ("orders", "customers"):
-            shop.database[name].replace_one({"_id": 1}, {"again": True}, upsert=True)
-    await source.close()
-
-
-async def test_a_lost_token_needs_a_full_sync(shop: Shop, source: MongoDBDataSource) -> None:
-    await read(source)
-    lost = pytest.raises(FullSyncNeededError, match="no longer knows where the last sync ended")
-    with shop.server.failing("aggregate", errorCode=286), lost:
-        await follow(source)
-    assert await source.changed()
-    await read(source)
-    assert await follow(source) == {}
-
-
-async def test_without_change_streams_full_syncs_work_and_incremental_ones_say_why(
-    shop: Shop, source: MongoDBDataSource
-) -> None:
-    with shop.server.failing("aggregate", errorCode=40573):
-        assert len(documents(await read(source))) == 12
-        assert source.sync_cursor() is None
-        assert await source.changed()
-        with pytest.raises(ConfigurationError, match=r"no change streams here.*remove scheduling.incremental"):
-            await follow(source)
-    with shop.server.failing("aggregate", errorCode=13):
-        await read(source)
-        with pytest.raises(ConfigurationError, match="may not open change streams"):
-            await follow(source)
-
-
-async def test_an_incremental_sync_makes_the_index_equal(shop: Shop, tmp_path: Path) -> None:
-    world, source = World(tmp_path), shop.source()
-    result = await world.sync(source)
-    world.connector = world.connector.with_(sync_cursor=result.cursor)
-    added, changed, deleted = shop.add(), shop.change(), shop.delete()
-    await world.sync(source, JobType.INCREMENTAL)
-    assert added in world.indexed
-    assert world.indexed[changed]["total"] >= 100
-    assert deleted not in world.indexed
-    again = await world.sync(source)
-    assert (again.counters.indexed, again.counters.vanished, again.counters.unchanged) == (0, 0, 15)
-    await source.close()
 
 
 # What goes wrong

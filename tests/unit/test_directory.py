@@ -2,86 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures.thread  # noqa: F401 - asyncio loads it late, when the test's user may not read it
-import logging
-import mimetypes
 import os
-import shutil
-import socket
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from connectors.byoc import Filter
-from connectors.errors import SyncError
 from connectors.source import (
     Checkpoint,
     ConfigurationError,
-    DataSourceConfiguration,
     FrameworkConfig,
     SkippableError,
     Skipped,
 )
-from connectors.sources.directory import DirectoryDataSource
 from connectors.sources.directory import source as source_module
 from connectors.sources.directory.walk import Root
+from tests.support.directory import documents, downloads, items, paths, source, tree, unprivileged
+
+__all__ = ["unprivileged"]  # the fixture is found by its name here
 
 LONG_AGO = 1_700_000_000_000_000_000
-
-
-def source(directory: Path | str, **values: Any) -> DirectoryDataSource:
-    defaults = DirectoryDataSource.get_default_configuration()
-    return DirectoryDataSource(DataSourceConfiguration.merge(defaults, {"directory": str(directory), **values}))
-
-
-def tree(root: Path, *paths: str) -> None:
-    for path in paths:
-        file = root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"content of {path}")
-
-
-async def items(it: DirectoryDataSource, **arguments: Any) -> list[Any]:
-    return [item async for item in it.get_docs(**arguments)]
-
-
-async def documents(it: DirectoryDataSource, **arguments: Any) -> dict[str, dict[str, Any]]:
-    return {item[0]["path"]: item[0] for item in await items(it, **arguments) if isinstance(item, tuple)}
-
-
-async def paths(it: DirectoryDataSource, **arguments: Any) -> list[str]:
-    return list(await documents(it, **arguments))
-
-
-async def downloads(it: DirectoryDataSource) -> dict[str, Any]:
-    return {item[0]["path"]: item[1] for item in await items(it) if isinstance(item, tuple)}
-
-
-@pytest.fixture
-def unprivileged() -> Iterator[Path]:
-    """A folder of a user who is not root, as whom the test runs: root may read everything."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o777)
-    mimetypes.init()
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield folder
-    finally:
-        if root:
-            os.seteuid(0)
-        for path in folder.rglob("*"):
-            if path.is_dir():
-                path.chmod(0o700)
-        shutil.rmtree(folder)
 
 
 # Documents
@@ -296,262 +238,6 @@ async def test_an_unreadable_file_is_named_once_by_its_download(unprivileged: Pa
     assert document["_id"] == "b"
     with pytest.raises(SkippableError, match=r"^b: the file cannot be read: Permission denied$"):
         await download()
-
-
-# What cannot be listed
-
-
-@pytest.mark.parametrize("mode", [0o000, 0o300, 0o400])
-async def test_an_unreadable_folder_makes_the_enumeration_incomplete(unprivileged: Path, mode: int) -> None:
-    tree(unprivileged, "a", "b/1", "b/2", "c")
-    (unprivileged / "b").chmod(mode)
-    it = source(unprivileged)
-    skipped = [item for item in await items(it) if isinstance(item, Skipped)]
-    assert skipped == [Skipped("b: cannot be listed: Permission denied")]
-    assert await paths(it) == ["a", "c"]
-    assert await it.changed()
-
-
-async def test_a_link_into_an_unreadable_folder_may_lead_to_a_file(unprivileged: Path) -> None:
-    tree(unprivileged, "b/1")
-    (unprivileged / "link").symlink_to("b/1")
-    (unprivileged / "b").chmod(0)
-    it = source(unprivileged, exclude=["b"])
-    assert await items(it) == [Skipped("link: cannot be listed: Permission denied")]
-    (unprivileged / "b").chmod(0o700)
-    assert await paths(it) == ["link"]
-
-
-async def test_a_folder_that_vanishes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_module, "_BATCH", 2)
-    tree(tmp_path, "a/1", "a/2", "a/3", "b/1", "c/1")
-    it = source(tmp_path)
-    found: list[str] = []
-    async with aclosing(it.get_docs()) as stream:
-        async for item in stream:
-            assert not isinstance(item, Skipped)
-            if isinstance(item, tuple):
-                found.append(item[0]["path"])
-                if found == ["a/1"]:
-                    await asyncio.to_thread(shutil.rmtree, tmp_path / "a")
-                    await asyncio.to_thread(shutil.rmtree, tmp_path / "b")
-    assert found == ["a/1", "a/2", "c/1"]
-
-
-@pytest.mark.parametrize("again", [True, False])
-async def test_a_root_that_goes_away_fails_the_sync(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
-) -> None:
-    monkeypatch.setattr(source_module, "_BATCH", 1)
-    root = tmp_path / "root"
-    tree(root, "a", "b")
-    found = await downloads(source(root))
-    stream = aiter(source(root).get_docs())
-    await anext(stream)
-    root.rename(tmp_path / "moved")
-    if again:
-        root.mkdir()
-    await anext(stream)  # the checkpoint of the first batch
-    with pytest.raises(SyncError, match=r"cannot be read any more|was replaced, mounted or unmounted"):
-        await anext(stream)
-    with pytest.raises(SyncError):
-        await found["a"]()
-
-
-# Links and other things
-
-
-async def test_links_never_lead_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root, outside = tmp_path / "root", tmp_path / "outside"
-    tree(root, "a", "folder/b")
-    tree(outside, "secret", "folder/secret")
-    (tmp_path / "root2").mkdir()
-    tree(tmp_path / "root2", "secret")
-    (root / "link_inside").symlink_to("folder/b")
-    (root / "link_to_link").symlink_to("link_inside")
-    (root / "link_out").symlink_to(outside / "secret")
-    (root / "link_out_relative").symlink_to("../outside/secret")
-    (root / "link_sibling").symlink_to("../root2/secret")
-    (root / "link_folder").symlink_to("folder")
-    (root / "link_folder_out").symlink_to(outside)
-    (root / "link_loop").symlink_to("link_loop")
-    (root / "link_nowhere").symlink_to("missing")
-    (root / "link_root").symlink_to(".")
-    os.mkfifo(root / "pipe")
-    with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(root)  # a socket's path must be short
-        listener.bind("socket")
-    it = source(root)
-    with caplog.at_level(logging.INFO):
-        found = await downloads(it)
-    assert list(found) == ["a", "folder/b", "link_inside", "link_to_link"]
-    assert await found["link_to_link"]() == {"_attachment": b"content of folder/b"}
-    assert "8 symbolic links" in caplog.text
-    assert "2 pipes, sockets" in caplog.text
-
-
-async def test_no_descriptor_stays_open(tmp_path: Path) -> None:
-    tree(tmp_path, "a", "b/c", "b/d", "e")
-    (tmp_path / "link").symlink_to("a")
-    it = source(tmp_path)
-    await items(it)
-    before = psutil.Process().num_fds()
-    found = await downloads(it)
-    (tmp_path / "a").unlink()
-    (tmp_path / "a").mkdir()
-    shutil.rmtree(tmp_path / "b")
-    for path, download in found.items():
-        if path == "e":
-            await download()
-            continue
-        with pytest.raises(SkippableError):
-            await download()
-    async with aclosing(it.get_docs()) as stream:
-        await anext(stream)
-    assert psutil.Process().num_fds() == before
-
-
-@pytest.fixture(autouse=True)
-def same_folder_afterwards() -> Iterator[None]:
-    before = Path.cwd()
-    yield
-    os.chdir(before)
-
-
-async def test_a_folder_swapped_for_a_link_during_the_sync_leads_nowhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(source_module, "_BATCH", 1)
-    root, outside = tmp_path / "root", tmp_path / "outside"
-    tree(root, "a/1", "a/2", "b/1")
-    tree(outside, "1", "2", "3")
-    found = {}
-    async for item in source(root).get_docs():
-        if isinstance(item, tuple):
-            found[item[0]["path"]] = item[1]
-            if len(found) == 1:
-                (root / "a").rename(root / "was_a")
-                (root / "a").symlink_to(outside)
-    assert list(found) == ["a/1", "b/1"]
-    download = found["a/1"]
-    assert download is not None
-    with pytest.raises(SkippableError, match=r"^a/1: the file"):
-        await download()
-
-
-async def test_a_file_swapped_for_a_link_leads_nowhere(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    tree(root, "a", "b")
-    tree(tmp_path, "secret")
-    found = await downloads(source(root))
-    (root / "a").unlink()
-    (root / "a").symlink_to("../secret")
-    (root / "b").unlink()
-    (root / "b").mkdir()
-    with pytest.raises(SkippableError, match="it is a link that leads out of the folder"):
-        await found["a"]()
-    with pytest.raises(SkippableError, match="it is a file no longer"):
-        await found["b"]()
-
-
-async def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
-    tree(tmp_path, "real/a")
-    (tmp_path / "link").symlink_to("real")
-    found = await downloads(source(tmp_path / "link"))
-    assert await found["a"]() == {"_attachment": b"content of real/a"}
-
-
-# Whether anything changed
-
-
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The source's clock goes ten seconds ahead, so that the files just made are old."""
-    real = time.time_ns
-    monkeypatch.setattr("connectors.sources.directory.source.time.time_ns", lambda: real() + 10_000_000_000)
-
-
-@pytest.mark.usefixtures("later")
-@pytest.mark.parametrize("change", ["write", "touch", "add", "delete", "rename", "mode", "same size and time"])
-async def test_changed(tmp_path: Path, change: str) -> None:
-    tree(tmp_path, "a", "b/c", "skipped.tmp")
-    os.utime(tmp_path / "a", ns=(LONG_AGO, LONG_AGO))
-    it = source(tmp_path, exclude=["*.tmp"])
-    assert await it.changed()  # it never ran
-    await items(it)
-    assert not await it.changed()
-    (tmp_path / "skipped.tmp").write_text("not indexed, so no matter")
-    assert not await it.changed()
-    match change:
-        case "write":
-            (tmp_path / "a").write_text("new")
-        case "touch":
-            os.utime(tmp_path / "a")
-        case "add":
-            tree(tmp_path, "b/d")
-        case "delete":
-            (tmp_path / "b" / "c").unlink()
-        case "rename":
-            (tmp_path / "a").rename(tmp_path / "b" / "a")
-        case "mode":
-            (tmp_path / "a").chmod(0o600)
-        case "same size and time":
-            (tmp_path / "a").write_text("CONTENT OF a")
-            os.utime(tmp_path / "a", ns=(LONG_AGO, LONG_AGO))
-    assert await it.changed()
-    await items(it)
-    assert not await it.changed()
-
-
-async def test_a_file_changed_just_now_may_change_again_unseen(tmp_path: Path) -> None:
-    tree(tmp_path, "a")
-    it = source(tmp_path)
-    await items(it)
-    assert await it.changed()
-
-
-@pytest.mark.usefixtures("later")
-async def test_an_enumeration_that_was_not_whole_says_nothing(tmp_path: Path) -> None:
-    tree(tmp_path, "a", "b", "c")
-    it = source(tmp_path)
-    await items(it)
-    assert not await it.changed()
-    async with aclosing(it.get_docs()) as stream:
-        async for _ in stream:
-            break
-    assert await it.changed()
-    await items(it, checkpoint={"after": "a"})
-    assert await it.changed()
-    await items(it)
-    assert not await it.changed()
-
-
-@pytest.mark.usefixtures("later")
-async def test_changed_when_it_cannot_know(unprivileged: Path) -> None:
-    root = unprivileged / "root"
-    tree(root, "a", "b/c")
-    it = source(root)
-    await items(it)
-    assert not await it.changed()
-    (root / "b").chmod(0)
-    assert await it.changed()
-    (root / "b").chmod(0o700)
-    assert not await it.changed()
-    root.rename(unprivileged / "other")
-    assert await it.changed()
-    root.mkdir()
-    assert await it.changed()
-
-
-@pytest.mark.usefixtures("later")
-async def test_changed_follows_the_rules_of_the_last_sync(tmp_path: Path) -> None:
-    tree(tmp_path, "a.md", "b.txt")
-    it = source(tmp_path)
-    await items(it, filtering=Filter.of(advanced=[{"pattern": "*.md"}]))
-    (tmp_path / "b.txt").write_text("another text")
-    assert not await it.changed()
-    (tmp_path / "a.md").write_text("another text")
-    assert await it.changed()
 
 
 # Configuration

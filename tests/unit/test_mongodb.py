@@ -1,38 +1,28 @@
-"""The MongoDB source without a server: settings, rules, errors, positions."""
+"""The MongoDB source without a server: settings, rules, documents, positions."""
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import bson
 import pytest
-from bson import ObjectId, Timestamp
+from bson import ObjectId
 from bson.code import Code
 from bson.son import SON
-from pymongo import errors
 
 from connectors.byoc import Filter
-from connectors.errors import ConfigurationError, ConnectorsError, FullSyncNeededError, RetryableError, SyncError
-from connectors.source import DataSourceConfiguration, Skipped
+from connectors.errors import ConfigurationError, SyncError
+from connectors.source import Skipped
 from connectors.sources.mongo import MongoDBDataSource
-from connectors.sources.mongodb.connection import CollectionInfo, Connection
+from connectors.sources.mongodb.connection import Connection
 from connectors.sources.mongodb.database import Database, Plan
 from connectors.sources.mongodb.documents import DocumentMaker
-from connectors.sources.mongodb.failures import as_ours, translated
 from connectors.sources.mongodb.rules import MongoRulesValidator, problems_of, selections_of
 from connectors.sources.mongodb.settings import chosen_collections, client_options, server_address
-from connectors.sources.mongodb.stream import Changes, Stream, StreamUnavailableError, _reached
-
-GIVEN = {"host": "mongodb://db.example.com", "database": "shop"}
-
-
-def settings(**given: Any) -> DataSourceConfiguration:
-    return DataSourceConfiguration.merge(MongoDBDataSource.get_default_configuration(), {**GIVEN, **given})
-
+from tests.support.mongodb import Listing, settings
 
 # Settings
 
@@ -242,21 +232,6 @@ def test_names_and_ids_cannot_be_mistaken_for_one_another() -> None:
 # Views and time series
 
 
-class Listing:
-    """A connection that lists what a test says."""
-
-    name = "shop"
-
-    def __init__(self, **kinds: str) -> None:
-        self.kinds = kinds
-        self.database = self.client = None
-
-    async def inventory(self) -> dict[str, CollectionInfo]:
-        return {name: CollectionInfo(name, kind, None) for name, kind in sorted(self.kinds.items())}
-
-    expect = Connection.expect
-
-
 class Log:
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -282,144 +257,3 @@ async def test_views_are_read_when_named_and_cannot_be_followed() -> None:
     empty: Any = Listing()
     with pytest.raises(ConfigurationError, match="no collection that this user may read"):
         await Database(settings(), empty, log).choose(Plan(settings(), None))
-
-
-# Changes
-
-
-def test_the_last_event_of_a_document_counts() -> None:
-    changes = Changes("t")
-    for number, kind in enumerate(("insert", "update", "delete")):
-        key = {"_id": 1 if number else 2}
-        changes.add(
-            {"operationType": kind, "ns": {"coll": "a"}, "documentKey": key, "clusterTime": Timestamp(number, 1)}
-        )
-    assert changes.touched == {"a": {"2": (2, False), "1": (1, True)}}
-    assert (len(changes), changes.time) == (2, Timestamp(2, 1))
-
-
-@pytest.mark.parametrize(
-    ("token", "reached"),
-    [
-        ('{"_data": "8265A0000000000001"}', True),
-        ('{"_data": "82659FFFFF00000001"}', False),
-        ('{"_data": "00000001"}', True),
-        ('{"other": 1}', True),
-    ],
-)
-def test_a_stream_has_come_up_to_now_when_its_token_says_so(token: str, reached: bool) -> None:
-    assert _reached(token, Timestamp(0x65A00000, 1)) is reached
-    assert _reached(token, None)
-
-
-def test_several_collections_are_followed_through_their_database() -> None:
-    database: Any = Listing()
-    (match, _) = Stream(database, ["a", "b"])._stages()
-    assert match["$match"]["$or"][0] == {"ns.coll": {"$in": ["a", "b"]}}
-    assert len(Stream(database, ["a"])._stages()) == 1
-
-
-# Errors
-
-
-def failure(code: int, *labels: str) -> errors.OperationFailure:
-    return errors.OperationFailure("words, full error: {}", code, {"errorLabels": list(labels), "codeName": "Name"})
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "words"),
-    [
-        (failure(18), ConfigurationError, "refuses the user or the password"),
-        (failure(8000), ConfigurationError, "refuses the user or the password"),
-        (failure(13), ConfigurationError, "grant the role read"),
-        (failure(50), RetryableError, "query_timeout"),
-        (failure(189), RetryableError, "words"),
-        (failure(1, "RetryableReadError"), RetryableError, "words"),
-        (failure(2), SyncError, r"words \(code 2\)"),
-        (errors.AutoReconnect("gone"), RetryableError, "hung up: gone"),
-        (errors.ServerSelectionTimeoutError("away, Timeout: 30s"), RetryableError, "away$"),
-        (errors.NetworkTimeout("slow"), RetryableError, "slow"),
-        (errors.AutoReconnect("[SSL: CERTIFICATE_VERIFY_FAILED] x"), ConfigurationError, "not trusted"),
-        (errors.ConfigurationError("The DNS operation timed out"), RetryableError, "timed out"),
-        (errors.ConfigurationError("The DNS query name does not exist"), ConfigurationError, "mend the address"),
-        (errors.InvalidURI("bad"), ConfigurationError, "mend the address"),
-        (errors.DocumentTooLarge("big"), SyncError, "big"),
-    ],
-)
-def test_errors_say_what_to_do(error: errors.PyMongoError, kind: type[ConnectorsError], words: str) -> None:
-    found = as_ours(error, "shop: reading")
-    assert type(found) is kind
-    assert str(found).startswith("shop: reading: ")
-    with pytest.raises(kind, match=words):
-        raise found
-
-
-@pytest.mark.parametrize(
-    ("code", "labels", "resuming", "kind"),
-    [
-        (286, (), True, FullSyncNeededError),
-        (286, (), False, SyncError),
-        (260, (), True, FullSyncNeededError),
-        (99, ("NonResumableChangeStreamError",), True, FullSyncNeededError),
-        (40573, (), False, StreamUnavailableError),
-        (40573, ("NonResumableChangeStreamError",), True, StreamUnavailableError),
-        (13, (), True, StreamUnavailableError),
-        (91, (), True, RetryableError),
-    ],
-)
-def test_errors_of_the_stream(code: int, labels: tuple[str, ...], resuming: bool, kind: type[ConnectorsError]) -> None:
-    database: Any = Listing()
-    assert type(Stream(database, None)._failure(failure(code, *labels), resuming=resuming)) is kind
-
-
-class EndlessStream:
-    """A change stream that always has one more event, each a second later."""
-
-    def __init__(self) -> None:
-        self.second = 100
-
-    @property
-    def resume_token(self) -> dict[str, Any]:
-        return {"_data": f"82{self.second:08X}00000001"}
-
-    async def try_next(self) -> dict[str, Any]:
-        self.second += 1
-        time = Timestamp(self.second, 1)
-        key = {"_id": self.second}
-        return {"operationType": "insert", "ns": {"coll": "a"}, "documentKey": key, "clusterTime": time}
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None: ...
-
-
-async def test_a_busy_stream_is_read_up_to_the_time_at_which_we_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def opened(*_: Any) -> EndlessStream:
-        return EndlessStream()
-
-    async def now(_: Any) -> Timestamp:
-        return Timestamp(700, 1)
-
-    monkeypatch.setattr(Stream, "_open", opened)
-    monkeypatch.setattr(Stream, "_now", now)
-    database: Any = Listing()
-    batches = [batch async for batch in Stream(database, ["a"]).batches("{}")]
-    assert [len(batch) for batch in batches] == [500, 101]
-    assert batches[-1].token == '{"_data": "82000002BD00000001"}'
-
-
-async def test_a_cancellation_that_the_driver_drops_is_heeded() -> None:
-    async def work() -> str:
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            with translated("what"):
-                pass
-        return "went on"
-
-    task = asyncio.create_task(work())
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
