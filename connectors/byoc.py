@@ -377,6 +377,12 @@ class SyncJob(_Record):
         return float(value) if isinstance(value, int | float) else 0.0
 
     @property
+    def stalled(self) -> str | None:
+        """Says what the job waits for, while it runs without progress."""
+        text = self.extra.get("stalled")
+        return text if isinstance(text, str) and text and self.status in ACTIVE_JOB_STATUSES else None
+
+    @property
     def ended(self) -> bool:
         """Whether the job will not run any more."""
         return self.status in ENDED_JOB_STATUSES

@@ -11,6 +11,7 @@
     │   ├── DeletionGuardError        the sync would delete too much; the operator decides
     │   ├── DeadLetterLimitError      so many documents are refused that something else is wrong
     │   ├── IndexChangedError         the index was deleted or recreated during the sync
+    │   ├── StalledError              the sync made no progress, and the operator wants it given up then
     │   ├── FullSyncNeededError       an incremental sync lost its position; a full one is queued
     │   └── LeaseLostError            another worker owns the connector now; send nothing more
     ├── SkippableError                costs this one document, which becomes a dead letter
@@ -36,6 +37,7 @@ __all__ = [
     "NotFoundError",
     "RetryableError",
     "SkippableError",
+    "StalledError",
     "SuspendSync",
     "SyncCanceledError",
     "SyncError",
@@ -104,6 +106,10 @@ class DeadLetterLimitError(SyncError):
 
 class IndexChangedError(SyncError):
     """The index is not the one that the sync started with."""
+
+
+class StalledError(SyncError):
+    """The sync made no progress for as long as the operator allows; the next one goes on behind its checkpoint."""
 
 
 class FullSyncNeededError(SyncError):

@@ -37,7 +37,7 @@ class Sight:
     """A job as it was seen.
 
     Attributes:
-        note: what it waits for, if it does not run.
+        note: what it waits for, if it does not run or does not get on.
         expected: documents that the index held of the connector when it began.
     """
 
@@ -108,9 +108,9 @@ class Follower:
         self._display.show(Sight(job, await self._note(job), self._expected))
 
     async def _note(self, job: SyncJob) -> str:
-        """Says what a job that does not run waits for."""
+        """Says what a job waits for that does not run, or does not get on."""
         if job.status in ACTIVE_JOB_STATUSES:
-            return ""
+            return job.stalled or ""
         if job.status == JobStatus.SUSPENDED and job.error:
             return f"waits for another try: {job.error}"
         state = await self._app.store.state(job.connector_id)

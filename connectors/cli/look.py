@@ -83,7 +83,8 @@ def _state(view: ConnectorView) -> str:
         return "no longer in config.yml"
     if view.running is not None:
         read = view.running.counters.get("read", 0)
-        return f"{view.running.job_type} sync: {read:,} read"
+        hangs = f"; {mask(view.running.stalled)}" if view.running.stalled else ""
+        return f"{view.running.job_type} sync: {read:,} read{hangs}"
     if connector.error:
         return f"error: {mask(connector.error)}"
     if connector.status == ConnectorStatus.NEEDS_CONFIGURATION:
@@ -135,6 +136,7 @@ def job(settings: Settings, *, job_id: str, as_json: bool) -> None:
         "type": f"{found.job_type}, {found.trigger_method}",
         "status": str(found.status),
         "error": mask(found.error or "-"),
+        **({"hangs": mask(found.stalled)} if found.stalled else {}),
         "created": clock(found.created_at),
         "begun": clock(found.started_at),
         "ended": clock(found.completed_at or found.canceled_at),

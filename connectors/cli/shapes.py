@@ -30,6 +30,7 @@ def job_shape(job: SyncJob) -> dict[str, Any]:
         "trigger": str(job.trigger_method),
         "status": str(job.status),
         "error": mask(job.error) if job.error else None,
+        "stalled": mask(job.stalled) if job.stalled else None,
         "created_at": time_shape(job.created_at),
         "started_at": time_shape(job.started_at),
         "ended_at": time_shape(job.completed_at or job.canceled_at),

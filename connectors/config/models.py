@@ -88,6 +88,15 @@ class ServiceConfig(Section):
     drain_timeout: Duration = Field(
         20.0, description="How long running jobs may finish what is in flight after Ctrl-C or SIGTERM."
     )
+    stall_timeout: Duration = Field(
+        300.0,
+        description="A sync without any progress for this long is reported, with what it waits for; 0 never does so.",
+    )
+    stall_action: Literal["report", "cancel"] = Field(
+        "report",
+        description="What becomes of such a sync: report leaves it alone, cancel ends it with an error, and the next "
+        "one goes on behind its last checkpoint.",
+    )
     job_retention: PositiveDuration = Field(30 * 86400.0, description="How long the records of ended jobs are kept.")
 
     @field_validator("lease")

@@ -20,6 +20,7 @@ from connectors.errors import (
     ConflictError,
     InvalidFilteringError,
     LeaseLostError,
+    StalledError,
     SyncCanceledError,
     SyncError,
 )
@@ -31,11 +32,13 @@ from connectors.service.lease import LeaseKeeper
 from connectors.service.live import CleanRun, LiveSource
 from connectors.service.outcome import Outcome
 from connectors.service.registry import configuration_fingerprint, fingerprints
+from connectors.service.watchdog import Watchdog
 from connectors.source import BaseDataSource
 from connectors.sync.context import Extractor, Observer, SyncContext, SyncResult
 from connectors.sync.engine import run_sync
 from connectors.sync.ledger import carry_ledger_over
 from connectors.sync.limits import FlightLimit
+from connectors.sync.watch import Watch
 from connectors.utils import format_duration
 
 __all__ = ["JobRun", "Services", "give_back"]
@@ -111,6 +114,9 @@ class JobRun:
         self._filtering = Filter()
         self._max_delete_ratio = max_delete_ratio
         self._stop = stop
+        self._halt = asyncio.Event()  # the sync is to drain and return: the worker stops, or the sync hangs
+        self._stalled: StalledError | None = None
+        self._watch = Watch()
         self._begun = False
         self._written = False
         self._conditions: tuple[Any, ...] = ()
@@ -149,10 +155,13 @@ class JobRun:
         """Runs the sync as a task of its own; a wish to cancel, a lost lease, or the end of the worker end it."""
         running = asyncio.create_task(self._sync())
         ending = [asyncio.create_task(event.wait()) for event in (self._keeper.cancel_requested, self._keeper.lost)]
-        stopping = asyncio.create_task(self._stop.wait())
+        stopping, watching = asyncio.create_task(self._stop.wait()), asyncio.create_task(self._watchdog().run())
         try:
-            await asyncio.wait([running, keeping, *ending, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if self._stop.is_set() and self._written:
+            await asyncio.wait([running, keeping, *ending, stopping, watching], return_when=asyncio.FIRST_COMPLETED)
+            if watching.done() and not running.done():
+                self._stalled = watching.result()
+            if (self._stop.is_set() or self._stalled is not None) and self._written:
+                self._halt.set()
                 # The sync itself drains what is in flight and stores its checkpoint.
                 patience = self._services.service.drain_timeout + _GRACE
                 await asyncio.wait([running, keeping, *ending], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -164,9 +173,21 @@ class JobRun:
             await asyncio.wait([running], timeout=_GRACE)
             raise
         finally:
-            for task in (*ending, stopping):
+            for task in (*ending, stopping, watching):
                 task.cancel()
-            await asyncio.wait([*ending, stopping])
+            await asyncio.wait([*ending, stopping, watching])
+
+    def _watchdog(self) -> Watchdog:
+        services, connector_id = self._services, self._connector.id
+        observer = services.observer
+        return Watchdog(
+            self._watch,
+            services.service,
+            runtime=services.runtime,
+            record=lambda text: services.store.commit(self._keeper.lease(), job_id=self._job.id, job={"stalled": text}),
+            measure=lambda seconds: observer.stalled(connector_id, seconds) if observer is not None else None,
+            logger=self._logger,
+        )
 
     async def _end(self, running: asyncio.Task[SyncResult | None]) -> None:
         """Cancels the sync and waits for its end, but not for ever: its source may swallow the cancellation."""
@@ -205,6 +226,8 @@ class JobRun:
                 await outcome.fail(SyncCanceledError("cancelled by the operator"))
             elif error is not None:
                 await outcome.fail(error)
+            elif self._stalled is not None and (cut_short or ((result := running.result()) and result.suspended)):
+                await outcome.fail(self._stalled)
             elif not cut_short:
                 await self._succeed(outcome, running.result())
             elif self._stop.is_set():
@@ -222,8 +245,10 @@ class JobRun:
             await outcome.suspend()
             return
         await outcome.complete(result)
-        failed = result is not None and (result.counters.dead_lettered or result.incomplete or result.needs_full)
-        if self._live is not None and not failed and not self._resumed:  # a resumed run saw the rest only
+        failed = result is not None and (
+            result.counters.dead_lettered or result.incomplete or result.needs_full or result.resumed
+        )
+        if self._live is not None and not failed and not self._resumed:
             self._live.clean_run = CleanRun(self._conditions, self._lease.epoch)
 
     # The sync itself
@@ -239,13 +264,15 @@ class JobRun:
         if await self._unchanged(live, fingerprint):
             return None
         self._logger.info("%s sync %s", self._job.job_type, "goes on" if self._resumed else "starts")
-        await live.source.validate_config()
-        await self._validate_filtering(live.source)
-        await live.source.ping()
         services, connector = self._services, self._connector
-        index = await services.destination.prepare(
-            IndexSpec(connector.index_name, connector.language, connector.pipeline)
-        )
+        with self._watch.doing(f"reaching the source {connector.service_type}", below="JobRun._sync"):
+            await live.source.validate_config()
+            await self._validate_filtering(live.source)
+            await live.source.ping()
+        with self._watch.doing(f"preparing the index {connector.index_name}"):
+            index = await services.destination.prepare(
+                IndexSpec(connector.index_name, connector.language, connector.pipeline)
+            )
         self._conditions = self._present_conditions(fingerprint, index)
         state = await services.store.state(connector.id)
         self._written = True
@@ -263,7 +290,7 @@ class JobRun:
                 config=services.sync,
                 runtime=services.runtime,
                 folder=services.folder(connector.id),
-                stop=self._stop,
+                stop=self._halt,
                 limit=services.limit,
                 logger=self._logger,
                 configuration_fingerprint=fingerprint,
@@ -272,6 +299,7 @@ class JobRun:
                 extractor=services.extractor,
                 observer=services.observer,
                 made_with=fingerprints(connector),
+                watch=self._watch,
             )
         )
 
@@ -284,6 +312,7 @@ class JobRun:
             "started_at": self._job.started_at or now,
             "last_seen": now,
             "error": None,
+            "stalled": None,
             "worker_hostname": services.worker,
         }
         if "index_name" not in self._job.connector:  # somebody else wrote no more of it than its id
@@ -338,7 +367,8 @@ class JobRun:
         # An index that was emptied or whose mapping changed needs a sync, whatever the source says.
         index = await self._services.destination.info(self._connector.index_name, self._connector.pipeline)
         self._conditions = self._present_conditions(fingerprint, index)
-        return self._conditions == clean.conditions and not await live.source.changed()
+        with self._watch.doing("asking the source whether anything changed", below="JobRun._unchanged"):
+            return self._conditions == clean.conditions and not await live.source.changed()
 
     async def _validate_filtering(self, source: BaseDataSource) -> None:
         result = await source.validate_filtering(self._filtering)

@@ -69,6 +69,12 @@ class Metrics:
             ["connector"],
             registry=registry,
         )
+        self._stalled = Gauge(
+            "connectors_stalled_seconds",
+            "For how long a sync has been without progress, from service.stall_timeout on.",
+            ["connector"],
+            registry=registry,
+        )
         self._dead_letters = Gauge(
             "connectors_dead_letters", "Documents that are kept as dead letters.", ["connector"], registry=registry
         )
@@ -102,11 +108,13 @@ class Metrics:
     def sync_started(self, connector: str) -> None:
         """Notes that a sync of the connector runs."""
         self._running.labels(connector).set(1)
+        self.stalled(connector, 0.0)
 
     def sync_stopped(self, connector: str) -> None:
         """Notes that none runs any more."""
         self._running.labels(connector).set(0)
         self.queue(connector, 0)
+        self.stalled(connector, 0.0)
 
     def job_finished(self, connector: str, job_type: str, status: str, seconds: float) -> None:
         """Counts a job and its duration; a completed content sync is the connector's last success."""
@@ -125,6 +133,10 @@ class Metrics:
         """Sets the number of operations that wait for the destination."""
         self._queued.labels(connector).set(operations)
 
+    def stalled(self, connector: str, seconds: float) -> None:
+        """Sets for how long a sync of the connector has been without progress, 0 when it gets on."""
+        self._stalled.labels(connector).set(seconds)
+
     def dead_letters(self, connector: str, number: int) -> None:
         """Sets the number of documents that are kept as dead letters."""
         self._dead_letters.labels(connector).set(number)
@@ -142,7 +154,8 @@ class Metrics:
 
     def forget(self, connector: str) -> None:
         """Removes everything about a connector that exists no more."""
-        for metric in (self._documents, self._bytes, self._jobs, self._running, self._queued, self._dead_letters):
+        gauges = (self._running, self._queued, self._stalled, self._dead_letters)
+        for metric in (self._documents, self._bytes, self._jobs, *gauges):
             metric.remove_by_labels({"connector": connector})
         self._last_success.pop(connector, None)
 

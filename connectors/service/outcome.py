@@ -7,6 +7,7 @@ How an error of the source, of the backend or of ours ends the job:
 - `ConfigurationError`, which a source raises for wrong credentials too: a job that has read documents is suspended like
   that, so that its checkpoint waits for the mended configuration; one that has not has nothing to lose and ends in
   `error`, and the next scheduled one tries again.
+- `StalledError`: `error`; the checkpoint stays, and the next job goes on behind it.
 - `InvalidFilteringError`, `DeletionGuardError`, and all else: `error`.
 - `LeaseLostError`: nothing is stored, for the job is another worker's now.
 """
@@ -35,6 +36,7 @@ from connectors.errors import (
     InvalidFilteringError,
     LeaseLostError,
     RetryableError,
+    StalledError,
     SuspendSync,
     SyncCanceledError,
     describe,
@@ -150,7 +152,9 @@ class Outcome:
             await self._suspend(stored, message, pause=pause)
             self._logger.warning("%s (tried again in %s)", message, format_duration(pause))
         else:
-            await self._end(stored, JobStatus.ERROR, message)
+            # What a job that hung has done is not done again by the next one.
+            kept = {"goes_on": self._job.id} if isinstance(error, StalledError) else None
+            await self._end(stored, JobStatus.ERROR, message, state=kept)
             if isinstance(error, FullSyncNeededError):
                 await self._queue_full_sync()
             # With the place, where it is a defect of the source or of ours.
@@ -185,8 +189,10 @@ class Outcome:
         job = {"status": JobStatus.SUSPENDED, "error": message, "last_seen": self._runtime.now(), "metadata": metadata}
         await self._commit(job, connector)
 
-    async def _end(self, stored: SyncJob, status: JobStatus, message: str | None) -> None:
-        """The job is over, and not completed; the next one starts afresh."""
+    async def _end(
+        self, stored: SyncJob, status: JobStatus, message: str | None, *, state: Mapping[str, Any] | None = None
+    ) -> None:
+        """The job is over, and not completed; the next one starts afresh, unless `state` says otherwise."""
         now = self._runtime.now()
         job: dict[str, Any] = {"status": status, "completed_at": now, "last_seen": now, "error": message}
         if status is JobStatus.CANCELED:
@@ -196,7 +202,7 @@ class Outcome:
         connector: dict[str, Any] = reported(stored.with_(status=status, error=message)) | {"last_seen": now}
         if message is not None:
             connector |= {"status": ConnectorStatus.ERROR, "error": message}
-        await self._commit(job, connector, {"progress": None})
+        await self._commit(job, connector, state or {"progress": None})
 
     def _report(self, result: SyncResult) -> None:
         counters = result.counters.to_dict()

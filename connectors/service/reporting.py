@@ -22,7 +22,7 @@ _PAUSE: Final = 3.0
 class _Seen:
     counters: Counters
     told_at: float
-    told_read: int
+    told: Counters
 
 
 class ProgressReporter:
@@ -35,7 +35,7 @@ class ProgressReporter:
 
     def begin(self, connector_id: str, counters: Counters) -> None:
         """A job begins with these counters; what an earlier part of it did was told then."""
-        self._seen[connector_id] = _Seen(replace(counters), self._runtime.monotonic(), counters.read)
+        self._seen[connector_id] = _Seen(replace(counters), self._runtime.monotonic(), replace(counters))
 
     def progress(self, connector_id: str, counters: Counters, queued: int) -> None:
         """Takes the counters of the job so far and the number of operations that wait."""
@@ -52,8 +52,8 @@ class ProgressReporter:
             self._metrics.bytes_written(connector_id, counters.bytes - before.bytes)
         self._metrics.queue(connector_id, queued)
         seen.counters = replace(counters)
-        if now - seen.told_at >= _PAUSE:
-            rate = (counters.read - seen.told_read) / (now - seen.told_at)
+        if now - seen.told_at >= _PAUSE and counters != seen.told:
+            rate = (counters.read - seen.told.read) / (now - seen.told_at)
             _logger.info(
                 "%s: %s read, %s indexed, %s unchanged, %s/s",
                 connector_id,
@@ -62,4 +62,8 @@ class ProgressReporter:
                 f"{counters.unchanged:,}",
                 f"{rate:,.0f}",
             )
-            seen.told_at, seen.told_read = now, counters.read
+            seen.told_at, seen.told = now, replace(counters)
+
+    def stalled(self, connector_id: str, seconds: float) -> None:
+        """Takes for how long a sync has been without progress, when that is too long; 0 when it is so no more."""
+        self._metrics.stalled(connector_id, seconds)

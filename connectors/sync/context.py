@@ -16,6 +16,7 @@ from connectors.runtime import Runtime
 from connectors.source import BaseDataSource
 from connectors.sync.counters import Counters
 from connectors.sync.limits import FlightLimit
+from connectors.sync.watch import Watch
 
 __all__ = ["Extractor", "Observer", "SyncContext", "SyncResult"]
 
@@ -57,6 +58,10 @@ class Observer(Protocol):
         """Takes the counters of the job so far and the number of operations that wait."""
         ...
 
+    def stalled(self, connector_id: str, seconds: float) -> None:
+        """Takes for how long a sync has been without progress, when that is too long; 0 when it is so no more."""
+        ...
+
 
 @dataclass(slots=True)
 class SyncContext:
@@ -71,6 +76,7 @@ class SyncContext:
             another one is not used.
         made_with: digests of "settings", "basic_rules" and "advanced_rules", to tell which of them changed since the
             last completed sync.
+        watch: is told what the sync waits for.
     """
 
     connector: Connector
@@ -93,6 +99,7 @@ class SyncContext:
     drain_timeout: float
     extractor: Extractor | None = None
     observer: Observer | None = None
+    watch: Watch = field(default_factory=Watch)
     made_with: Mapping[str, str] = field(default_factory=dict)
 
     def changed(self, part: str) -> bool:
@@ -112,6 +119,7 @@ class SyncResult:
 
     Attributes:
         suspended: it was asked to stop before the end.
+        resumed: it went on behind a checkpoint, and so saw the rest only.
         incomplete: reasons why the enumeration was not complete; nothing was deleted then.
         needs_full: a full sync is due, since this one could not delete, or wrote changes to an index that none filled.
         state: changes of the connector's state that go with the final commit.
@@ -120,6 +128,7 @@ class SyncResult:
 
     counters: Counters
     suspended: bool = False
+    resumed: bool = False
     incomplete: list[str] = field(default_factory=list)
     needs_full: bool = False
     state: dict[str, Any] = field(default_factory=dict)

@@ -74,10 +74,13 @@ class Downloads:
     ) -> None:
         seconds = self._context.config.download_timeout
         limit = asyncio.timeout(seconds)
+        watch = self._context.watch
         try:
             async with limit:
-                extra = await lazy(doit=True, timestamp=document.get("_timestamp"))
-                body = await self._complete(document, extra)
+                with watch.doing(f"downloading {operation.id}"):
+                    extra = await lazy(doit=True, timestamp=document.get("_timestamp"))
+                with watch.doing(f"extracting the text of {operation.id}"):
+                    body = await self._complete(document, extra)
         except (SyncError, ConfigurationError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a download raises is this document's failure alone

@@ -21,6 +21,7 @@ from connectors.sync.context import SyncContext, SyncResult
 from connectors.sync.counters import Counters
 from connectors.sync.deadletters import DeadLetters
 from connectors.sync.encode import ENCODING_VERSION
+from connectors.sync.failures import most_telling
 from connectors.sync.guard import guard_deletion
 from connectors.sync.ledger import Ledger, LedgerHeader, LedgerLog
 from connectors.sync.patience import patiently
@@ -49,19 +50,7 @@ async def run_sync(context: SyncContext) -> SyncResult:
     try:
         return await Sync(tweaked(context)).run()
     except BaseExceptionGroup as group:
-        raise _first(group) from group
-
-
-def _first(group: BaseExceptionGroup) -> BaseException:
-    """Returns the error of a group that says most: ours before others, others before cancellation."""
-    flat, stack = list[BaseException](), list[BaseException]([group])
-    while stack:
-        error = stack.pop()
-        if isinstance(error, BaseExceptionGroup):
-            stack.extend(error.exceptions)
-        else:
-            flat.append(error)
-    return min(flat, key=lambda error: (isinstance(error, asyncio.CancelledError), not isinstance(error, SyncError)))
+        raise most_telling(group) from group
 
 
 class Sync:
@@ -138,6 +127,7 @@ class Sync:
                 async for page in pages:
                     number = len(page.digests) // 16
                     stamps.append(page.digests, page.hashes, list(range(stamps.count, stamps.count + number)))
+                    context.watch.move()
             await self._in_thread(self._ledger.rebuild, stamps)
         finally:
             stamps.close()
@@ -149,14 +139,17 @@ class Sync:
         resumes = (
             context.source.resumable
             and saved.get("checkpoint") is not None
-            and saved.get("job") == context.job.id
+            # A job that hung ended, and left its checkpoint to the next one; its counters are its own.
+            and saved.get("job") in {context.job.id, context.state.data.get("goes_on")}
             and saved.get("configuration") == context.configuration_fingerprint
             and saved.get("uuid") == self._handle.uuid
         )
         if resumes:
             self._checkpoint = saved["checkpoint"]
-            self._progress = Progress(Counters.from_dict(saved.get("counters")))
-            context.logger.info("goes on behind %s documents", self._progress.committed.read)
+            counters = Counters.from_dict(saved.get("counters"))
+            context.logger.info("goes on behind %s documents", counters.read)
+            if saved["job"] == context.job.id:
+                self._progress = Progress(counters)
         await self._in_thread(self._open_seen, saved if resumes else None)
         if resumes and self._seen is not None:
             self._due = Checkpointed(self._checkpoint, self._seen.length)
@@ -164,7 +157,9 @@ class Sync:
     def _open_seen(self, saved: Mapping[str, Any] | None) -> None:
         folder, job_id = self._context.folder / "seen", self._context.job.id
         if saved is not None:
-            self._seen = SeenLog.reopen(folder, job_id, str(saved["seen_token"]), int(saved["seen"]))
+            self._seen = SeenLog.reopen(
+                folder, job_id, str(saved["seen_token"]), int(saved["seen"]), of=str(saved["job"])
+            )
             # Once part of the seen set is lost, it stays lost for the whole of this job.
             self._can_delete = self._seen is not None and not saved.get("incomplete")
             for digests in self._seen.read() if self._seen is not None else ():
@@ -194,6 +189,7 @@ class Sync:
             limit=context.limit,
             runtime=context.runtime,
             guard=context.lease,
+            watch=context.watch,
         )
         pipeline = Pipeline(
             context,
@@ -208,7 +204,8 @@ class Sync:
         )
         helpers = [group.create_task(writer.run()) for _ in range(context.config.writes_in_flight)]
         helpers.append(group.create_task(self._tick(pipeline, writer)))
-        result = SyncResult(Counters(), suspended=True, incomplete=pipeline.incomplete)
+        resumed = self._checkpoint is not None
+        result = SyncResult(Counters(), suspended=True, incomplete=pipeline.incomplete, resumed=resumed)
         try:
             await self._work(group, pipeline, writer, result)
         except Exception:  # what was read before shall still be written and checkpointed
@@ -384,7 +381,7 @@ class Sync:
         result.counters = self._progress.total()
         if result.suspended:
             return
-        result.state["progress"] = None
+        result.state.update(progress=None, goes_on=None)
         if self._full:
             done = {"configuration": context.configuration_fingerprint, "made_with": dict(context.made_with)}
             result.state.update(done | {"index": self._handle.uuid, "rewrite": None})
@@ -394,7 +391,8 @@ class Sync:
     async def _patiently(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         context = self._context
         seconds = context.drain_timeout if context.stop.is_set() else context.config.retry_patience
-        return await patiently(call, what=what, seconds=seconds, runtime=context.runtime)
+        with context.watch.doing(what):
+            return await patiently(call, what=what, seconds=seconds, runtime=context.runtime)
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await in_thread_to_its_end(self._context.runtime, function, *args, **kwargs)

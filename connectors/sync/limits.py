@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from connectors.backends.ports import FailureKind, WriteResult
 from connectors.errors import RetryableError
 from connectors.sync.pace import Pace, Sent
+from connectors.utils import format_duration
 
 __all__ = ["Flight", "FlightLimit", "PaceReading"]
 
@@ -90,6 +91,13 @@ class FlightLimit:
     def reading(self) -> PaceReading:
         """Returns what the pace is now; may be called in any thread."""
         return PaceReading(self._pace.body, self._pace.requests, self._in_flight, self._refused, self._throttled)
+
+    def why_waiting(self) -> str:
+        """Says what a request waits for that was not admitted yet."""
+        left = self._paused_until - self._clock()
+        if left > 0:
+            return f"paused for {format_duration(left)} more, as the destination asked"
+        return f"waiting for its turn behind {self._in_flight} requests in flight"
 
     @asynccontextmanager
     async def slot(self, owner: str, size: int) -> AsyncIterator[Flight]:

@@ -101,29 +101,35 @@ class Pipeline:
         self.incomplete: list[str] = []
         self.kept = 0
         self.last_checkpoint: Checkpoint | None = None
+        context.watch.marks = lambda: (progress.total(), self.last_checkpoint)
 
     # Reading
 
     async def read(self, stream: AsyncIterator[Any]) -> None:
         """Reads the stream to its end. When it fails, what was read before is sent on first."""
-        try:
-            async with aclosing(cast("Any", stream)):
-                async for item in stream:
-                    if item.__class__ is Checkpoint:
-                        await self._checkpoint(item)
-                    elif item.__class__ is Skipped:
-                        await self._skip(item)
-                    else:
-                        self._take(*item)
-                        page = self._page
-                        if len(page.ids) < _PAGE_DOCUMENTS and page.size < _PAGE_BYTES and page.read < _PAGE_READ:
-                            continue
-                        await self.flush_page()
-                    await self._give_back()
-        except Exception:
+        what = f"waiting for the next document of the source {self._context.connector.service_type}"
+        with self._context.watch.doing(what, below="Pipeline._read"):
+            try:
+                await self._read(stream)
+            except Exception:
+                await self.flush_page()
+                raise
             await self.flush_page()
-            raise
-        await self.flush_page()
+
+    async def _read(self, stream: AsyncIterator[Any]) -> None:
+        async with aclosing(cast("Any", stream)):
+            async for item in stream:
+                if item.__class__ is Checkpoint:
+                    await self._checkpoint(item)
+                elif item.__class__ is Skipped:
+                    await self._skip(item)
+                else:
+                    self._take(*item)
+                    page = self._page
+                    if len(page.ids) < _PAGE_DOCUMENTS and page.size < _PAGE_BYTES and page.read < _PAGE_READ:
+                        continue
+                    await self.flush_page()
+                await self._give_back()
 
     async def _give_back(self) -> None:
         """Lets the rest of the process run, every few milliseconds."""
@@ -362,7 +368,8 @@ class Pipeline:
 
     async def _patiently(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         context = self._context
-        return await patiently(call, what=what, seconds=context.config.retry_patience, runtime=context.runtime)
+        with context.watch.doing(what):
+            return await patiently(call, what=what, seconds=context.config.retry_patience, runtime=context.runtime)
 
     # Deleting
 

@@ -43,9 +43,13 @@ class SeenLog:
         return cls(file, token.hex(), 0)
 
     @classmethod
-    def reopen(cls, folder: Path, job_id: str, token: str, length: int) -> SeenLog | None:
-        """Takes the first `length` digests of the log of an interrupted job; None when it is not there in full."""
-        path = folder / f"{job_id}.seen"
+    def reopen(cls, folder: Path, job_id: str, token: str, length: int, *, of: str | None = None) -> SeenLog | None:
+        """Takes the first `length` digests of the log of an interrupted job; None when it is not there in full.
+
+        Args:
+            of: the job, where that is another one than `job_id`, to which the log belongs from then on.
+        """
+        path = folder / f"{of or job_id}.seen"
         needed = _TOKEN_SIZE + length * DIGEST_SIZE
         try:
             before = path.open("rb")
@@ -56,6 +60,7 @@ class SeenLog:
                 return None
             # A copy: a worker that lost the job, and has not noticed yet, appends to a file that nobody reads.
             before.seek(0)
+            path = folder / f"{job_id}.seen"
             file = path.with_suffix(".new").open("wb+")
             for start in range(0, needed, _CHUNK):
                 file.write(before.read(min(_CHUNK, needed - start)))

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from connectors.backends.ports import Destination, FailureKind, IndexHandle, Operation, WriteResult
@@ -18,6 +19,8 @@ from connectors.sync.limits import FlightLimit
 from connectors.sync.page import INCOMPARABLE
 from connectors.sync.patience import Patience
 from connectors.sync.progress import Progress, Segment
+from connectors.sync.watch import Doing, Watch
+from connectors.utils import format_size
 
 __all__ = ["BulkWriter"]
 
@@ -93,6 +96,7 @@ class BulkWriter:
         limit: FlightLimit,
         runtime: Runtime,
         guard: Callable[[], object],
+        watch: Watch | None = None,
     ) -> None:
         self._destination = destination
         self._handle = handle
@@ -103,6 +107,7 @@ class BulkWriter:
         self._limit = limit
         self._runtime = runtime
         self._guard = guard
+        self._watch = watch or Watch()
         self._batch = _Batch()
         self._begun = 0.0
         self._ready: deque[_Batch] = deque()
@@ -166,9 +171,12 @@ class BulkWriter:
             while not self._ready:
                 self._work.clear()
                 await self._work.wait()
-            await self._write(self._ready.popleft())
+            batch = self._ready.popleft()
+            what = f"writing {len(batch.operations):,} documents ({format_size(batch.size)}) to {self._handle.index}"
+            with self._watch.doing(what) as doing:
+                await self._write(batch, doing)
 
-    async def _write(self, batch: _Batch) -> None:
+    async def _write(self, batch: _Batch, doing: Doing) -> None:
         """Sends a batch until each operation has its outcome; in parts when bodies have to be smaller by now."""
         patience: Patience | None = None  # begins with a failure: waiting for one's turn is none
         waiting = len(batch.operations)
@@ -176,7 +184,9 @@ class BulkWriter:
             part, rest = batch.cut(self._limit.body)
             retry_after: float | None = None
             try:
+                doing.note = self._limit.why_waiting
                 async with self._limit.slot(self._handle.connector_id, part.size) as flight:
+                    doing.note = str
                     self._sent(waiting)
                     waiting = 0
                     self._guard()
@@ -195,6 +205,8 @@ class BulkWriter:
             elif patience is not None:
                 patience.renew()
             if again.operations:
+                doing.refused += 1
+                doing.note = partial("the last time: {}".format, reason)
                 if patience is None:
                     patience = Patience(f"writing to {self._handle.index}", self._config.retry_patience, self._runtime)
                 await patience.pause(reason, retry_after)

@@ -56,8 +56,8 @@ def test_run_once_counts_what_is_on_disk(cli: CommandLine) -> None:
 def test_run_once_as_json_prints_nothing_else(cli: CommandLine) -> None:
     job = cli("run", "--once", "--json").json["jobs"][0]
     assert set(job) == {
-        "id", "connector", "index", "type", "trigger", "status", "error", "created_at", "started_at", "ended_at",
-        "seconds", "worker", "unchanged_source", "counters", "incomplete", "documents",
+        "id", "connector", "index", "type", "trigger", "status", "error", "stalled", "created_at", "started_at",
+        "ended_at", "seconds", "worker", "unchanged_source", "counters", "incomplete", "documents",
     }  # fmt: skip
     assert (job["status"], job["documents"], job["counters"]["indexed"]) == ("completed", 2, 2)
 

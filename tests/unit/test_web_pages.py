@@ -319,6 +319,15 @@ class TestJobs:
         job = await site.job(status=status, **fields)
         assert expected in plain((await client.get(f"/live/jobs/{job.id}")).text.replace("<div", "<main", 1))
 
+    async def test_one_that_hangs_says_where(self, site: Site, client: httpx.AsyncClient) -> None:
+        hangs = "no progress for 5m: waiting for the next document of the source <wiki>"
+        job = await site.job(status="in_progress", stalled=hangs)
+        for address in (f"/jobs/{job.id}", "/connectors/handbook"):
+            assert (
+                "no progress for 5m: waiting for the next document of the source &lt;wiki&gt;"
+                in (await client.get(address)).text
+            )
+
     async def test_an_unknown_one(self, client: httpx.AsyncClient) -> None:
         assert (await client.get("/jobs/none")).status_code == 404
         assert (await client.post("/jobs/none/cancel")).status_code == 404

@@ -102,6 +102,7 @@ class JobCard:
     in_flight: int
     held: int | None
     error: str | None
+    stalled: str | None
     incomplete: list[str]
     resume_at: datetime | None
     worker: str | None
@@ -254,6 +255,7 @@ def job_card(job: SyncJob, *, expected: int | None = None) -> JobCard:
         in_flight=max(0, counters.read - counters.settled),
         held=job.total_document_count,
         error=mask(job.error) if job.error else None,
+        stalled=mask(job.stalled) if job.stalled else None,
         incomplete=[mask(reason) for reason in job.incomplete],
         resume_at=datetime.fromtimestamp(resume_at, UTC) if 0 < resume_at < _NEVER and waits else None,
         worker=job.worker_hostname,
