@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -51,7 +51,11 @@ _PATIENCE: Final = 30.0
 
 @dataclass(slots=True)
 class Services:
-    """What all jobs of a worker share."""
+    """What all jobs of a worker share.
+
+    Attributes:
+        told: connector → the last error that the log of this process told of it.
+    """
 
     destination: Destination
     store: Store
@@ -63,6 +67,7 @@ class Services:
     worker: str
     extractor: Extractor | None = None
     observer: Observer | None = None
+    told: dict[str, str] = field(default_factory=dict)
 
     def folder(self, connector_id: str) -> Path:
         """Returns where the ledger of a connector lives."""
@@ -214,6 +219,7 @@ class JobRun:
             self._job,
             lease=self._keeper.lease,
             patience=service.drain_timeout if self._stop.is_set() else service.lease,
+            told=self._services.told,
             logger=self._logger,
         )
         cut_short = not running.done() or running.cancelled()
@@ -263,7 +269,6 @@ class JobRun:
         fingerprint = configuration_fingerprint(self._connector)
         if await self._unchanged(live, fingerprint):
             return None
-        self._logger.info("%s sync %s", self._job.job_type, "goes on" if self._resumed else "starts")
         services, connector = self._services, self._connector
         with self._watch.doing(f"reaching the source {connector.service_type}", below="JobRun._sync"):
             await live.source.validate_config()
@@ -276,6 +281,8 @@ class JobRun:
         self._conditions = self._present_conditions(fingerprint, index)
         state = await services.store.state(connector.id)
         self._written = True
+        # Not before: of one that cannot even begin, the log says that alone.
+        self._logger.info("%s sync %s", self._job.job_type, "goes on" if self._resumed else "starts")
         return await run_sync(
             SyncContext(
                 connector=connector,

@@ -15,7 +15,7 @@ How an error of the source, of the backend or of ours ends the job:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -55,6 +55,8 @@ _SUSPEND_PAUSES: Final = (30.0, 60.0, 300.0, 900.0)
 #: Characters of an error that records keep: some libraries put whole statements into theirs.
 _LONGEST_ERROR: Final = 2000
 _REASONS: Final = 5
+#: Characters of an error that the log has told in full already.
+_REMINDER: Final = 80
 
 
 class Outcome:
@@ -66,6 +68,7 @@ class Outcome:
         job: its record as it was when this run began.
         lease: returns the lease; raises LeaseLostError.
         patience: seconds for which a store that fails in passing is tried again.
+        told: connector → the last error that the log of this process told of it; kept here.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Outcome:
         *,
         lease: Callable[[], Lease],
         patience: float,
+        told: MutableMapping[str, str],
         logger: logging.Logger | logging.LoggerAdapter[Any],
     ) -> None:
         self._store = store
@@ -87,10 +91,12 @@ class Outcome:
         self._job = job
         self._lease = lease
         self._patience = patience
+        self._told = told
         self._logger = logger
 
     async def complete(self, result: SyncResult | None) -> None:
         """The job did all there was to do; None: the source said that nothing changed."""
+        self._told.pop(self._connector.id, None)
         now = self._runtime.now()
         job: dict[str, Any] = {"status": JobStatus.COMPLETED, "completed_at": now, "last_seen": now, "error": None}
         connector: dict[str, Any] = {
@@ -140,17 +146,22 @@ class Outcome:
             raise error
         message = truncate(mask(describe(error)), _LONGEST_ERROR)
         stored = await self._stored()
+        before, told = self._told.get(self._connector.id), message
+        if not isinstance(error, SyncCanceledError):
+            self._told[self._connector.id] = message
+        if message == before:  # every few seconds, perhaps
+            told = f"as before: {truncate(message, _REMINDER)}"
         if isinstance(error, SyncCanceledError):
             await self._end(stored, JobStatus.CANCELED, None)
             self._logger.info("sync cancelled")
         elif self._waits_for_a_person(error, stored):
             pause = _SUSPEND_PAUSES[min(self._tries(stored), len(_SUSPEND_PAUSES) - 1)]
             await self._suspend(stored, message, pause=pause)
-            self._logger.error("sync suspended: %s (tried again in %s)", message, format_duration(pause))
+            self._logger.error("sync suspended: %s (tried again in %s)", told, format_duration(pause))
         elif isinstance(error, RetryableError) and (tries := self._tries(stored)) < _RETRIES:
             pause = max(error.retry_after or 0.0, _FIRST_PAUSE * 2**tries)
             await self._suspend(stored, message, pause=pause)
-            self._logger.warning("%s (tried again in %s)", message, format_duration(pause))
+            self._logger.warning("%s (tried again in %s)", told, format_duration(pause))
         else:
             # What a job that hung has done is not done again by the next one.
             kept = {"goes_on": self._job.id} if isinstance(error, StalledError) else None
@@ -158,9 +169,8 @@ class Outcome:
             if isinstance(error, FullSyncNeededError):
                 await self._queue_full_sync()
             # With the place, where it is a defect of the source or of ours.
-            self._logger.error(
-                "sync failed: %s", message, exc_info=None if isinstance(error, ConnectorsError) else error
-            )
+            known = isinstance(error, ConnectorsError) or message == before
+            self._logger.error("sync failed: %s", told, exc_info=None if known else error)
 
     def _waits_for_a_person(self, error: Exception, stored: SyncJob) -> bool:
         if isinstance(error, ConfigurationError) and not isinstance(error, InvalidFilteringError):

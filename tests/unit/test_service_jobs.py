@@ -266,3 +266,32 @@ def test_an_incremental_sync_that_lost_its_position_queues_a_full_one(tmp_path: 
         assert [(job.job_type, job.status) for job in await service.jobs()][-1] == ("full", "pending")
 
     play(scenario, tmp_path, connector("a", full=None))
+
+
+def test_a_failure_is_one_line_and_the_same_one_again_a_short_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = "the folder is not there: " + "mend it. " * 20
+
+    async def scenario(service: Service) -> None:
+        for error in (long, long, "something else", long):
+            service.site.ping_errors["a"] = ConfigurationError(error)
+            await service.operations.sync_now("a")
+            await service.run(2, schedule=False)
+        service.site.ping_errors.clear()
+        for error in ("", long):
+            if error:
+                service.site.ping_errors["a"] = ConfigurationError(error)
+            await service.operations.sync_now("a")
+            await service.run(2, schedule=False)
+
+    caplog.set_level(logging.INFO)
+    play(scenario, tmp_path, connector("a", full=None))
+    told = [record.getMessage() for record in caplog.records if record.name == "connectors.sync"]
+    failed = [text for text in told if text.startswith("sync failed")]
+    whole = f"sync failed: {long.strip()}"
+    assert failed[0] == whole
+    assert failed[1].startswith("sync failed: as before: the folder is not there")
+    assert len(failed[1]) < 110
+    assert failed[2:] == ["sync failed: something else", whole, whole], "it was well in between"
+    assert told[:4] == failed[:4], "one line each"
