@@ -19,7 +19,7 @@ from connectors.service.metrics import LoopMonitor, Metrics
 from connectors.service.operations import Operations
 from connectors.service.registry import Registry, is_orphaned
 from connectors.service.scheduler import Scheduler
-from connectors.service.starting import until_reached
+from connectors.service.starting import tell_what_comes, until_reached
 from connectors.service.worker import Worker
 from connectors.sync.patience import patiently
 from connectors.utils import format_duration
@@ -83,6 +83,7 @@ class Daemon:
         self._purged_at = float("-inf")
         self._worked_at: float | None = None
         self._applied = True
+        self._looked = False
         self._known: set[str] = set()
         self.config_error: str | None = None
 
@@ -188,6 +189,9 @@ class Daemon:
         await self._scheduler.tick(await self._adoption.tick(await self._store.connectors()))
         await self._worker.tick()
         self._worked_at = self._runtime.monotonic()
+        if not self._looked:
+            self._looked = True
+            await tell_what_comes(self._operations, self._runtime)
 
     async def _claim_next(self) -> None:
         """Claims the next job when one has ended, so that those that wait do not wait for the next look as well."""

@@ -7,12 +7,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from connectors.byoc import UNFINISHED_JOB_STATUSES
 from connectors.errors import RetryableError, describe
 from connectors.logger import mask
 from connectors.runtime import Runtime
+from connectors.service.operations import Operations
 from connectors.utils import Backoff, format_duration
 
-__all__ = ["until_reached"]
+__all__ = ["tell_what_comes", "until_reached"]
 
 _logger = logging.getLogger("connectors.daemon")
 
@@ -50,3 +52,21 @@ async def until_reached(
         except TimeoutError:
             continue
     return False
+
+
+async def tell_what_comes(operations: Operations, runtime: Runtime) -> None:
+    """Says in the log when the next sync is due, where none is to be done now."""
+    connectors = await operations.store.connectors()
+    if await operations.store.jobs(statuses=UNFINISHED_JOB_STATUSES, limit=1):
+        return
+    due = {
+        connector.id: min(moments.values()) for connector in connectors if (moments := operations.next_syncs(connector))
+    }
+    if not due:
+        ask = "none is scheduled; start one with: connectors sync NAME" if connectors else "there are no connectors yet"
+        _logger.info("no sync to do: %s", ask)
+        return
+    soonest = min(due, key=lambda connector_id: due[connector_id])
+    seconds = max(0.0, (due[soonest] - runtime.now()).total_seconds())
+    others = f"; of {len(due) - 1} more later" if len(due) > 1 else ""
+    _logger.info("next sync of %s in %s%s", soonest, format_duration(seconds), others)

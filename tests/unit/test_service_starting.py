@@ -1,4 +1,4 @@
-"""A daemon may be started before the index is."""
+"""A daemon may be started before the index is, and when there is nothing to do."""
 
 from __future__ import annotations
 
@@ -59,3 +59,25 @@ def test_a_stop_ends_the_wait_at_once(tmp_path: Path) -> None:
         assert asyncio.get_running_loop().time() < 31
 
     play(scenario, tmp_path, connector("a"))
+
+
+@pytest.mark.parametrize(
+    ("names", "schedule", "said"),
+    [
+        (["a"], "every 10m", "next sync of a in 9m 30s"),
+        (["a", "b", "c"], "every 10m", "next sync of a in 9m 30s; of 2 more later"),
+        (["a"], None, "no sync to do: none is scheduled; start one with: connectors sync NAME"),
+        ([], None, "no sync to do: there are no connectors yet"),
+    ],
+)
+def test_a_start_with_nothing_to_do_says_what_comes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: list[str], schedule: str | None, said: str
+) -> None:
+    async def scenario(service: Service) -> None:
+        await _run_for(service, 29.9)
+        caplog.clear()
+        await _run_for(service, 2)
+
+    caplog.set_level(logging.INFO)
+    play(scenario, tmp_path, *(connector(name, full=schedule) for name in names))
+    assert [record.getMessage() for record in caplog.records] == [said]
