@@ -20,7 +20,7 @@ from connectors.app import open_app, read_config
 from connectors.backends.ports import DIGEST_SIZE, Destination, IndexHandle
 from tests.servers.search import SearchServer
 
-__all__ = ["WORDS", "Case", "Difference", "Expected", "Run"]
+__all__ = ["CONNECTOR", "INDEX", "WORDS", "Case", "Difference", "Expected", "Run", "compare"]
 
 INDEX: Final = "connectors-ftest"
 CONNECTOR: Final = "ftest"
@@ -199,18 +199,23 @@ class Run:
         )
 
     async def _compare(self, name: str, expected: Mapping[str, Expected]) -> None:
-        async with open_app(read_config(self._config)) as app:
-            held = await _documents(app.destination)
-        missing, surplus = sorted(expected.keys() - held.keys()), sorted(held.keys() - expected.keys())
-        if missing or surplus:
-            raise Difference(
-                f"{name}: {len(missing)} documents are missing ({missing[:3]}), {len(surplus)} too many ({surplus[:3]})"
-            )
-        for document_id, wanted in expected.items():
-            document = held[document_id]
-            wrong = {key: document.get(key) for key, value in wanted.fields.items() if document.get(key) != value}
-            if wrong or wanted.words not in str(document.get("body", "")):
-                raise Difference(f"{name}: {document_id} differs: {wrong or 'its text'}; wanted {wanted}")
+        await compare(self._config, name, expected)
+
+
+async def compare(config: Path, name: str, expected: Mapping[str, Expected]) -> None:
+    """Raises Difference when the index of this configuration is not what is expected; `name` stands in the message."""
+    async with open_app(read_config(config)) as app:
+        held = await _documents(app.destination)
+    missing, surplus = sorted(expected.keys() - held.keys()), sorted(held.keys() - expected.keys())
+    if missing or surplus:
+        raise Difference(
+            f"{name}: {len(missing)} documents are missing ({missing[:3]}), {len(surplus)} too many ({surplus[:3]})"
+        )
+    for document_id, wanted in expected.items():
+        document = held[document_id]
+        wrong = {key: document.get(key) for key, value in wanted.fields.items() if document.get(key) != value}
+        if wrong or wanted.words not in str(document.get("body", "")):
+            raise Difference(f"{name}: {document_id} differs: {wrong or 'its text'}; wanted {wanted}")
 
 
 def _run(command: Sequence[str], peak: Path) -> tuple[bytes, int, int]:

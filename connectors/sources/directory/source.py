@@ -33,7 +33,10 @@ from connectors.utils import format_size
 __all__ = ["DirectoryDataSource", "PatternsValidator"]
 
 _BATCH = 500
-"""Files for which there is one hop to a thread, and after which there is a checkpoint."""
+"""Files for which there is one hop to a thread."""
+
+_STEP = 25
+"""Files after which there is a checkpoint: their texts may take longer than the listing of them."""
 
 _READ_ATTEMPTS = 3
 _PAUSE_BETWEEN_READS = 0.1
@@ -166,7 +169,7 @@ class DirectoryDataSource(BaseDataSource):
         *,
         checkpoint: Any = None,
     ) -> AsyncGenerator[SourceItem, None]:
-        """Yields the files in the order of their paths, with a checkpoint after each batch.
+        """Yields the files in the order of their paths, with a checkpoint after each few.
 
         A folder that cannot be read is yielded as `Skipped` without an id. A file that cannot be read is told by its
         download, so that it is counted once.
@@ -181,15 +184,15 @@ class DirectoryDataSource(BaseDataSource):
         while not walker.done:
             items = await asyncio.to_thread(self._next_items, walker, digest)
             last: str | None = None
-            for item in items:
+            for number, item in enumerate(items, 1):
                 if isinstance(item, Skipped):
                     complete = False
                     yield item
                 else:
                     document, download, last = item
                     yield document, download
-            if last is not None:
-                yield Checkpoint({"after": to_storable(last)})
+                if last is not None and (number % _STEP == 0 or number == len(items)):
+                    yield Checkpoint({"after": to_storable(last)})
         self._report(walker)
         if complete and digest.trusted:
             self._snapshot = _Snapshot(root, selection, digest.digest())

@@ -335,12 +335,13 @@ class RelationalDataSource(BaseDataSource):
     @cached_property
     def _reader(self) -> Reader:
         settings = self.configuration
+        batch, rate = settings["batch_size"], settings["rows_per_second"]
         return Reader(
             self.dialect,
             self.pool,
-            batch=settings["batch_size"],
+            batch=min(batch, rate) if rate else batch,  # a checkpoint follows each page, every second at least
             timeout=settings["query_timeout"],
-            throttle=Throttle(settings["rows_per_second"]),
+            throttle=Throttle(rate),
             chunk=self.chunk_rows,
         )
 
