@@ -31,9 +31,9 @@ class Patience:
         self._backoff = Backoff(initial=0.2, maximum=30.0, random=runtime.random)
         self._ends = runtime.monotonic() + seconds
 
-    def renew(self) -> None:
-        """Begins anew: there was some success."""
-        self._ends = self._runtime.monotonic() + self._seconds
+    def renew(self, at: float) -> None:
+        """Begins anew where there was some success later than its beginning; `at` is the loop's clock in seconds."""
+        self._ends = max(self._ends, at + self._seconds)
 
     async def pause(self, reason: str, retry_after: float | None = None) -> None:
         """Sleeps until the next try, the last one of which is when patience ends; raises SuspendSync after that."""

@@ -116,6 +116,7 @@ class BulkWriter:
         self._room.set()
         self._waiting = self._waiting_operations = 0  # batches that are not sent yet, or came back whole
         self._max_bytes, self._max_documents = 0, config.batch_documents
+        self._taken_at = float("-inf")  # when the destination last took any of ours
 
     # Producers' side
 
@@ -202,13 +203,14 @@ class BulkWriter:
             if len(again.operations) == len(part.operations):
                 waiting = len(batch.operations)
                 self._wait(waiting)
-            elif patience is not None:
-                patience.renew()
+            else:
+                self._taken_at = self._runtime.monotonic()
             if again.operations:
                 doing.refused += 1
                 doing.note = partial("the last time: {}".format, reason)
                 if patience is None:
                     patience = Patience(f"writing to {self._handle.index}", self._config.retry_patience, self._runtime)
+                patience.renew(self._taken_at)  # also what was taken of others: the destination is slow, not away
                 await patience.pause(reason, retry_after)
 
     def _wait(self, operations: int) -> None:
