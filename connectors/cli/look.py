@@ -47,7 +47,7 @@ def status(settings: Settings, *, name: str | None, as_json: bool) -> None:
             (worker, sorted(job.connector_id for job in active if job.worker_hostname == worker.name))
             for worker in workers_here(data_dir)
         ]
-        return [await app.operations.view(connector) for connector in chosen], daemon_runs(data_dir), workers
+        return await app.operations.views(chosen), daemon_runs(data_dir), workers
 
     views, running, workers = settings.run(work)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from connectors.utils import nearest
 __all__ = ["ConnectorView", "Operations"]
 
 _SCAN: Final = 1000
+#: Jobs of a connector that are looked at, and connectors that are looked at at the same time.
+_RECENT: Final = 5
+_AT_ONCE: Final = 8
 _WAITING: Final = (JobStatus.PENDING, JobStatus.SUSPENDED)
 _NEVER_SYNCED: Final[dict[str, Any]] = {"sync_cursor": None, "last_synced": None}
 _EMPTY: Final[dict[str, Any]] = {"progress": None, "configuration": None, "made_with": None, "rewrite": None}
@@ -85,15 +89,36 @@ class Operations:
             hint = f'; did you mean "{near}"?' if near else f"; there are {', '.join(known) or 'none yet'}"
             raise NotFoundError(f'there is no connector "{connector_id}"{hint}') from None
 
-    async def views(self) -> list[ConnectorView]:
-        """Returns all connectors, ordered by id."""
-        return [await self.view(connector) for connector in await self.store.connectors()]
+    async def views(self, connectors: Sequence[Connector] | None = None) -> list[ConnectorView]:
+        """Returns connectors, all of them unless some are given, with what belongs to each; ordered as they come."""
+        connectors = await self.store.connectors() if connectors is None else connectors
+        active = await self.store.jobs(statuses=ACTIVE_JOB_STATUSES, limit=_SCAN)
+        limit = _RECENT * max(1, len(connectors))
+        recent = await self.store.jobs(limit=limit)
+        jobs: dict[str, list[SyncJob]] = {}
+        for job in [*active, *recent]:
+            jobs.setdefault(job.connector_id, []).append(job)
+        several = asyncio.Semaphore(_AT_ONCE)
 
-    async def view(self, connector: Connector) -> ConnectorView:
-        """Returns one connector with what belongs to it."""
-        jobs = await self.store.jobs(connector_id=connector.id, limit=5)
-        running = next((job for job in jobs if job.status in {JobStatus.IN_PROGRESS, JobStatus.CANCELING}), None)
-        last = next((job for job in jobs if job is not running), None)
+        async def view(connector: Connector) -> ConnectorView:
+            own = jobs.get(connector.id, [])
+            async with several:
+                # Others may have had so many jobs since that its own are further behind.
+                whole = len(recent) < limit or any(job.ended for job in own)
+                return await self.view(connector, own if whole else None)
+
+        return list(await asyncio.gather(*map(view, connectors)))
+
+    async def view(self, connector: Connector, jobs: Sequence[SyncJob] | None = None) -> ConnectorView:
+        """Returns one connector with what belongs to it.
+
+        Args:
+            jobs: its latest ones, those under way before the others, newest first; None: they are read.
+        """
+        if jobs is None:
+            jobs = await self.store.jobs(connector_id=connector.id, limit=_RECENT)
+        running = next((job for job in jobs if job.status in ACTIVE_JOB_STATUSES), None)
+        last = next((job for job in jobs if running is None or job.id != running.id), None)
         return ConnectorView(
             connector=connector,
             next_syncs=self.next_syncs(connector),

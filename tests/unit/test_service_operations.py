@@ -264,6 +264,28 @@ def test_a_source_without_incremental_sync_is_not_asked_for_one(tmp_path: Path) 
     play(scenario, tmp_path, connector("a"))
 
 
+def test_views_of_many_connectors_list_the_jobs_once(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        await service.run(20)
+        service.store.calls.clear()
+        assert len(await service.operations.views()) == 20
+        assert service.store.calls["jobs"] == 2, "one of those that run, one of the latest"
+        for _ in range(150):  # so many that those of the others are not among the latest
+            await service.operations.sync_now("c0")
+            await service.run(1, schedule=False)
+        service.site.scripts["c1"] = [*documents(range(3)), 500.0]
+        await service.operations.sync_now("c1")
+        await service.run(2, schedule=False)
+        views = await service.operations.views()
+        assert [view.connector.id for view in views] == sorted(f"c{number}" for number in range(20))
+        assert {view.connector.id for view in views if view.running} == {"c1"}
+        assert all(view.last_job is not None and view.last_job.status == "completed" for view in views)
+        singly = [await service.operations.view(view.connector) for view in views]
+        assert singly == views
+
+    play(scenario, tmp_path, *(connector(f"c{number}", full="every 1h") for number in range(20)))
+
+
 def test_views_show_what_is_and_what_comes_whatever_records_hold(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         bad = {"scheduling": {"full": {"enabled": True, "interval": "often"}, "access_control": {"enabled": True}}}
