@@ -270,7 +270,7 @@ def test_views_of_many_connectors_list_the_jobs_once(tmp_path: Path) -> None:
         service.store.calls.clear()
         assert len(await service.operations.views()) == 20
         assert service.store.calls["jobs"] == 2, "one of those that run, one of the latest"
-        for _ in range(150):  # so many that those of the others are not among the latest
+        for _ in range(105):  # so many that those of the others are not among the latest
             await service.operations.sync_now("c0")
             await service.run(1, schedule=False)
         service.site.scripts["c1"] = [*documents(range(3)), 500.0]
