@@ -173,7 +173,7 @@ class JobRun:
             await self._end(running)
             if not keeping.done() or self._keeper.lost.is_set():
                 await self._conclude(running)
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or a defect of ours: the sync does not outlive its job
             running.cancel()
             await asyncio.wait([running], timeout=_GRACE)
             raise

@@ -97,7 +97,7 @@ class FlightLimit:
         left = self._paused_until - self._clock()
         if left > 0:
             return f"paused for {format_duration(left)} more, as the destination asked"
-        return f"waiting for its turn behind {self._in_flight} requests in flight"
+        return f"waiting for its turn while {self._in_flight} of {self._pace.requests} requests are in flight"
 
     @asynccontextmanager
     async def slot(self, owner: str, size: int) -> AsyncIterator[Flight]:

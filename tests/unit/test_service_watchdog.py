@@ -247,6 +247,23 @@ def test_a_source_that_swallows_the_cancellation_is_left_behind(tmp_path: Path) 
     hanging(scenario, tmp_path, stall_action="cancel")
 
 
+def test_a_defect_of_the_watchdog_leaves_no_sync_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def where(_: Watch) -> str:
+        raise RuntimeError("a defect")
+
+    async def scenario(service: Service) -> None:
+        service.site.scripts["a"] = [*documents(range(3)), DAY]
+        await running_job(service, 400)
+        assert service.site.made[0].closed, "its source is read no more"
+        assert (await service.store.state("a")).worker is None
+        assert "a defect" in caplog.text
+
+    monkeypatch.setattr(Watch, "where", where)
+    hanging(scenario, tmp_path)
+
+
 # Time
 
 

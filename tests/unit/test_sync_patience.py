@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from connectors.backends.ports import FailureKind, Operation
-from connectors.errors import SuspendSync
+from connectors.errors import RetryableError, SuspendSync
+from connectors.sync.limits import FlightLimit
 from tests.support.clock import run_virtual
 from tests.support.sources import ScriptedSource, documents
 from tests.support.world import World
@@ -64,5 +65,22 @@ def test_it_ends_when_nothing_at_all_is_taken_any_more(tmp_path: Path) -> None:
         with pytest.raises(SuspendSync, match="writing to i failed for 10m"):
             await world.sync(ScriptedSource(script))
         assert 690 <= loop.time() <= 760
+
+    run_virtual(scenario())
+
+
+def test_a_request_that_is_not_sent_says_what_it_waits_for() -> None:
+    async def scenario() -> None:
+        limit = FlightLimit(1, 1000)
+        async with limit.slot("a", 10):
+            waiting = asyncio.create_task(limit.slot("b", 10).__aenter__())
+            await asyncio.sleep(1)
+            assert limit.why_waiting() == "waiting for its turn while 1 of 1 requests are in flight"
+        await waiting
+        with pytest.raises(RetryableError):
+            async with limit.slot("a", 10):
+                raise RetryableError("too many requests", retry_after=90.0)
+        await asyncio.sleep(30)
+        assert limit.why_waiting() == "paused for 1m more, as the destination asked"
 
     run_virtual(scenario())
