@@ -39,10 +39,12 @@ class Daemon:
         self._config.write_text(yaml.safe_dump({**config, "service": service}), "utf-8")
         self._environment = {**os.environ, "COUNTED_LOG": str(folder)}
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_begins = 0
 
     def start(self) -> None:
         """Starts it; its log grows over all its lives."""
         with self.log.open("ab") as log:
+            self._log_begins = log.tell()
             command = [sys.executable, "-m", "connectors", "--config", str(self._config), "run"]
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=self._environment)
 
@@ -60,6 +62,13 @@ class Daemon:
         """Returns the exit code once it has ended."""
         assert self._process is not None
         return await asyncio.to_thread(self._process.wait, _ENDING)
+
+    @property
+    def greeted(self) -> bool:
+        """Whether it came so far in this life that it listens to signals."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_begins)
+            return b"index: " in log.read()
 
     def measure(self) -> None:
         """Looks how much memory it has used at most in this life."""
@@ -105,7 +114,8 @@ class Fleet:
             daemon.signal(signal.SIGCONT)
             daemon.signal(signal.SIGKILL if kind == "kill -9" else signal.SIGTERM)
             code = await daemon.wait()
-            assert kind == "kill -9" or code == 0, f"{daemon.name} ended with {code}: see {daemon.log}"
+            fine = kind == "kill -9" or code == 0 or (code == -signal.SIGTERM and not daemon.greeted)
+            assert fine, f"{daemon.name} ended with {code}: see {daemon.log}"
             await asyncio.sleep(self._random.uniform(0.0, 1.5))
             daemon.start()
         await asyncio.gather(*self._thaws)
