@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -186,6 +187,36 @@ def test_a_cursor_is_stored_only_behind_acknowledgements(tmp_path: Path) -> None
         assert late[0] >= 20
         assert len(late) >= 3
         assert await cursor_of(world) == "4"
+
+    run_virtual(scenario())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_cursor_overtakes_no_download_and_no_write_in_whatever_order_they_end(tmp_path: Path, seed: int) -> None:
+    async def scenario() -> None:
+        world = await filled(tmp_path, batch_documents=4, writes_in_flight=4, concurrent_downloads=5)
+        random = Random(seed)
+        world.destination.delay = lambda number: (number * 37 % 11) / 3
+        world.destination.answer_delay = lambda number: (number * 17 % 7) / 2
+        items: list[Any] = []
+        before: dict[str, list[str]] = {}
+        for number in range(200):
+            lazy = Download({"body": "x"}, seconds=random.uniform(0, 9)) if random.random() < 0.4 else None
+            items += [({"_id": f"n{number}"}, lazy, "index"), 0.1]
+            if random.random() < 0.2:
+                items.append(Checkpoint(str(number)))
+                before[str(number)] = [f"n{earlier}" for earlier in range(number + 1)]
+        stored: list[str] = []
+
+        def check(commit: dict[str, Any]) -> None:
+            cursor = (commit["connector"] or {}).get("sync_cursor")
+            if cursor in before:
+                stored.append(cursor)
+                assert world.destination.acknowledged.keys() >= set(before[cursor])
+
+        world.store.on_commit = check
+        await changes(world, *items)
+        assert len(set(stored)) > 5
 
     run_virtual(scenario())
 
