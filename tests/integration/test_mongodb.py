@@ -40,10 +40,6 @@ class TestContract(SourceAcceptance):
         {"collection": "orders", "find": {"filter": {"open": True}}},
         [{"collection": "orders", "aggregate": {"pipeline": [{"$match": {"total": {"$gt": 20}}}]}}],
     ]
-    exempt: ClassVar = dict.fromkeys(
-        ["test_what_cannot_be_read_is_told", "test_what_cannot_be_read_stays_in_the_index"],
-        "no server stores broken BSON; tests/unit/test_mongodb.py breaks some",
-    )
     bad_advanced_rules: ClassVar = [
         {"find": {"filter": {}}},
         {"collection": "orders", "find": {"filters": {}}},

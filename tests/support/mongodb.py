@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from itertools import count
 from typing import Any, Self
@@ -46,6 +47,7 @@ class Shop:
         self.orders = self.database["orders"]
         self.cable = Cable(server.url)
         self.numbers = count(100)
+        self.mends = ExitStack()
 
     async def __aenter__(self) -> Self:
         self.server.client.drop_database(self.name)
@@ -55,6 +57,7 @@ class Shop:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.mends.close()
         await self.cable.__aexit__()
         self.server.client.drop_database(self.name)
 
@@ -74,6 +77,11 @@ class Shop:
     def delete(self) -> str:
         self.orders.delete_one({"_id": 4})
         return "orders/4"
+
+    def spoil(self) -> None:
+        """Takes the right to read one of the collections."""
+        namespace = f"{self.name}.customers"
+        self.mends.enter_context(self.server.failing("find", "getMore", errorCode=13, namespace=namespace))
 
     def cut(self) -> None:
         self.cable.cut()
