@@ -13,6 +13,7 @@ import yaml
 from connectors.app import open_application, read_config
 from connectors.backends.ports import IndexHandle, IndexSpec
 from connectors.errors import ConfigurationError, SuspendSync
+from tests.servers.faults import Respond, Rule, any_request
 from tests.servers.fixtures import SearchServers
 from tests.servers.proxy import FaultProxy
 from tests.servers.search import SearchServer
@@ -83,6 +84,16 @@ async def test_an_index_with_a_dot_in_front_is_not_to_be_had(
     async with open_backend(server, url=proxy.url) as backend:
         with pytest.raises(ConfigurationError, match=r"beginning with a dot \(\.\) is not allowed"):
             await backend.destination.prepare(IndexSpec(".own"))
+
+
+async def test_a_key_that_may_not_ask_what_the_server_is(server: SearchServer) -> None:
+    who_asks = Rule(Respond(403), lambda _, path: path == "/", times=None)
+    rules = [who_asks, Rule(Serverless(), any_request, times=None)]
+    new = {name: f"serverless-{name}" for name in ("connectors_index", "jobs_index", "state_index")}
+    async with FaultProxy(server.url, rules) as proxy, open_backend(server, url=proxy.url, **new) as backend:
+        for call in (backend.destination.prepare(IndexSpec(OWN)), backend.store.connectors()):
+            with pytest.raises(ConfigurationError, match="Give our key the privilege monitor"):
+                await call
 
 
 async def test_the_imitation_refuses_what_a_project_refuses(

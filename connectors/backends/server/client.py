@@ -166,7 +166,7 @@ class Client:
 
     def refused(self, response: Response, what: str) -> ConfigurationError:
         """Returns the error for a refusal that nobody foresaw."""
-        reason = faults.reason_of(faults.error_of(response.body))
+        reason = faults.told(faults.reason_of(faults.error_of(response.body)))
         return ConfigurationError(f"{self.product.name} refused {what} ({response.status}): {reason}")
 
     async def server(self) -> Server:

@@ -18,7 +18,7 @@ import orjson
 from connectors.backends.records import encode
 from connectors.backends.server.bulk import IndexMissingError
 from connectors.backends.server.client import NDJSON, Client, Response
-from connectors.backends.server.faults import error_of, reason_of
+from connectors.backends.server.faults import error_of, reason_of, told
 from connectors.backends.server.names import path_of
 from connectors.backends.server.pit import MOST, point_in_time
 from connectors.errors import ConfigurationError, RetryableError
@@ -102,7 +102,7 @@ class DocumentIndex:
         error = error_of(response.body)
         if response.ok or (isinstance(error, Mapping) and error.get("type") == "resource_already_exists_exception"):
             return
-        raise ConfigurationError(f'The index "{self.name}" cannot be created: {reason_of(error)}')
+        raise ConfigurationError(f'The index "{self.name}" cannot be created: {told(reason_of(error))}')
 
     async def _add_fields(self, mappings: Mapping[str, Any]) -> None:
         response = await self._request("PUT", f"{path_of(self.name)}/_mapping", body=encode(mappings))

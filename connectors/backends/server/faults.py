@@ -11,7 +11,16 @@ import orjson
 
 from connectors.errors import ConnectorsError, RetryableError, SuspendSync
 
-__all__ = ["ALWAYS_ANSWERED", "access_error", "block_error", "error_of", "raise_for", "reason_of", "retry_after"]
+__all__ = [
+    "ALWAYS_ANSWERED",
+    "access_error",
+    "block_error",
+    "error_of",
+    "raise_for",
+    "reason_of",
+    "retry_after",
+    "told",
+]
 
 #: Statuses that the caller always sees.
 ALWAYS_ANSWERED: Final = frozenset({400, 404, 405, 409, 413})
@@ -105,6 +114,13 @@ def reason_of(error: Any) -> str:
     text = f"{reason} ({told})" if told and told not in reason else reason
     kind = error.get("type")
     return _short(f"{kind}: {text}" if kind else text)
+
+
+def told(reason: str) -> str:
+    """Returns the reason of a refusal, with what to do about it where there is something that holds always."""
+    if "serverless mode" in reason:
+        return f"{reason}. Give our key the privilege monitor: by it a serverless project is known as one"
+    return reason
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from connectors.backends.ports import IndexHandle, IndexInfo, IndexSpec
 from connectors.backends.server.bulk import STAMP
 from connectors.backends.server.client import Client, Response
-from connectors.backends.server.faults import error_of, reason_of
+from connectors.backends.server.faults import error_of, reason_of, told
 from connectors.backends.server.mappings import (
     GC_DELETES,
     STAMP_MAPPING,
@@ -164,7 +164,7 @@ class Indices:
         error = error_of(response.body) or {}
         if response.ok or (isinstance(error, Mapping) and error.get("type") == "resource_already_exists_exception"):
             return
-        reason = reason_of(error)
+        reason = told(reason_of(error))
         hint = "; name an index, not a data stream" if "data streams only" in reason else ""
         raise ConfigurationError(f'The index "{spec.name}" cannot be created: {reason}{hint}', field="index")
 
