@@ -88,7 +88,10 @@ def test_errors_say_what_to_do(error: errors.PyMongoError, kind: type[Connectors
     ("code", "labels", "resuming", "kind"),
     [
         (286, (), True, FullSyncNeededError),
-        (286, (), False, SyncError),
+        (9, (), False, StreamUnavailableError),
+        (238, (), False, StreamUnavailableError),
+        (99, (), True, SyncError),
+        (91, (), False, RetryableError),
         (260, (), True, FullSyncNeededError),
         (99, ("NonResumableChangeStreamError",), True, FullSyncNeededError),
         (40573, (), False, StreamUnavailableError),

@@ -18,7 +18,7 @@ from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure, PyMongoError
 
-from connectors.errors import ConfigurationError, ConnectorsError, FullSyncNeededError
+from connectors.errors import ConfigurationError, ConnectorsError, FullSyncNeededError, SyncError
 from connectors.sources.mongodb.failures import as_ours, code_of, heed_cancellation, translated
 from connectors.sources.mongodb.values import from_text, id_text, to_text
 
@@ -204,7 +204,9 @@ class Stream:
             )
         if code in _UNSUPPORTED:
             return StreamUnavailableError(f"{self._what}: the server has no change streams here: {_ADVICE}")
-        return as_ours(error, self._what)
+        ours = as_ours(error, self._what)
+        # Products that speak MongoDB's protocol refuse the stage, each by an error of its own; documents can be read.
+        return ours if resuming or type(ours) is not SyncError else StreamUnavailableError(f"{ours}: {_ADVICE}")
 
 
 def _reason(error: PyMongoError) -> str:
