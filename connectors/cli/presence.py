@@ -9,14 +9,13 @@ Each worker holds a lock on a file of its own besides, which says who it is.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-import orjson
 
 from connectors.errors import ConfigurationError
 
@@ -72,7 +71,7 @@ def enrolled(data_dir: Path, name: str, number: int) -> Iterator[None]:
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_TRUNC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.write(descriptor, orjson.dumps({"number": number, "name": name}))
+        os.write(descriptor, json.dumps({"number": number, "name": name}).encode())
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -87,7 +86,7 @@ def workers_here(data_dir: Path) -> list[Enrolled]:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 if _is_locked(descriptor):
-                    content = orjson.loads(os.read(descriptor, 4096))
+                    content = json.loads(os.read(descriptor, 4096))
                     found.append((path.stat().st_mtime, Enrolled(int(content["number"]), str(content["name"]))))
                 else:
                     path.unlink(missing_ok=True)
