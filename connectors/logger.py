@@ -22,7 +22,7 @@ from urllib.parse import quote, quote_plus
 
 from connectors.utils import escape_controls
 
-__all__ = ["ConnectorLogger", "Masker", "configure", "get_logger", "mask", "register_secrets"]
+__all__ = ["ConnectorLogger", "Masker", "configure", "get_logger", "mask", "register_secrets", "settings"]
 
 MASK: Final = "***"
 # A shorter text is part of ordinary words; to hide it would garble the log and tell what it is.
@@ -47,6 +47,11 @@ class Masker:
     """
 
     __slots__ = ("_forms", "_lock", "_pattern", "_secrets")
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """All that is hidden."""
+        return frozenset(self._secrets)
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._lock = threading.Lock()
@@ -218,6 +223,13 @@ class _StderrHandler(logging.Handler):
                 sys.stderr.flush()
         except (OSError, ValueError):  # closed, or the reader of the pipe is gone: there is nobody to tell
             return
+
+
+def settings() -> tuple[int, Literal["text", "json"], frozenset[str]]:
+    """Returns level, format and secrets as they are now, for another process that logs as this one does."""
+    formatters = [handler.formatter for handler in logging.getLogger().handlers if isinstance(handler, _StderrHandler)]
+    is_json = any(isinstance(formatter, JsonFormatter) for formatter in formatters)
+    return logging.getLogger().level, "json" if is_json else "text", _masker.secrets
 
 
 def _number(worker: int, record: logging.LogRecord) -> bool:

@@ -157,6 +157,8 @@ class BaseDataSource:
     incremental_sync_enabled: ClassVar[bool] = False
     #: True when `get_docs` takes `checkpoint=` and goes on behind it.
     resumable: ClassVar[bool] = False
+    #: True when `partitions` divides a full sync and `get_docs` takes `partition=`; for resumable sources only.
+    partitioned: ClassVar[bool] = False
 
     # Class-level defaults, so that a class that never calls our __init__ works as well.
     configuration: DataSourceConfiguration = DataSourceConfiguration()
@@ -223,7 +225,8 @@ class BaseDataSource:
     def get_docs(self, filtering: Filter | None = None, *, checkpoint: Any = None) -> AsyncIterator[SourceItem]:
         """Yields `(document, lazy_download or None)`, `Checkpoint` and `Skipped`.
 
-        Only a `resumable` source is ever given a `checkpoint`, and only a state that it yielded itself.
+        Only a `resumable` source is ever given a `checkpoint`, and only a state that it yielded itself. One that is
+        `partitioned` also takes `partition=`, and is then given checkpoints of that very partition.
         """
         raise NotImplementedError
 
@@ -241,8 +244,13 @@ class BaseDataSource:
         """Lists what the credentials give access to."""
         return ()
 
-    async def partitions(self) -> Sequence[Any]:
-        """Returns states that split a full sync between workers; empty when it cannot be split."""
+    async def partitions(self, filtering: Filter | None = None) -> Sequence[Any]:  # noqa: ARG002 - for those that override it
+        """Returns what splits a full sync between processes, as JSON; empty when it cannot, or is not worth it.
+
+        Asked of a `partitioned` source before the first read of a sync. Each document belongs to one partition, also
+        one that comes into being while the sync runs. Other objects of this class then read them, in other processes:
+        `get_docs(filtering, partition=…)`. Where the next incremental sync starts is fixed here, for `sync_cursor()`.
+        """
         return ()
 
     # Document-level security

@@ -24,8 +24,6 @@ __all__ = ["job", "jobs", "search", "status"]
 
 _SCAN: Final = 1000
 
-_SCAN: Final = 1000
-
 
 @click.command(short_help="Show the connectors.")
 @click.argument("name", required=False)

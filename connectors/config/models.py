@@ -192,6 +192,11 @@ class SyncConfig(Section):
     bytes_in_flight: ByteSize = Field(
         64_000_000, description="Bytes of all these requests together, at most. A larger document goes alone."
     )
+    readers: Annotated[int, Field(ge=1, le=32)] = Field(
+        1,
+        description="Processes that read one source at the same time in a full sync of 50,000 documents or more, where "
+        "the source can be divided; 1 starts none.",
+    )
     concurrent_downloads: Count = Field(10, description="Files of one sync that are fetched at the same time.")
     download_timeout: PositiveDuration = Field(
         600.0, description="How long the fetching of one file, with its text extraction, may take."
@@ -298,6 +303,9 @@ class ConnectorConfig(Section):
     filtering: FilteringConfig = Field(default_factory=FilteringConfig, description="Which documents are indexed.")
     pipeline: PipelineConfig = Field(default_factory=PipelineConfig, description="What happens to the documents.")
     max_delete_ratio: Ratio | None = Field(None, description="Replaces sync.max_delete_ratio for this connector.")
+    readers: Annotated[int, Field(ge=1, le=32)] | None = Field(
+        None, description="Replaces sync.readers for this connector."
+    )
     paused: bool = Field(False, description="A paused connector starts no sync by its schedules.")
 
 

@@ -26,6 +26,8 @@ from connectors.errors import (
 )
 from connectors.filtering.validation import FilterValidationState
 from connectors.logger import ConnectorLogger
+from connectors.logger import settings as log_settings
+from connectors.processes import start_child
 from connectors.runtime import Runtime
 from connectors.service.drafts import DeclaredRules, draft_to_settle, rules_in_force, settle_draft
 from connectors.service.lease import LeaseKeeper
@@ -34,10 +36,11 @@ from connectors.service.outcome import Outcome
 from connectors.service.registry import configuration_fingerprint, fingerprints
 from connectors.service.watchdog import Watchdog
 from connectors.source import BaseDataSource
-from connectors.sync.context import Extractor, Observer, SyncContext, SyncResult
+from connectors.sync.context import Extractor, Observer, ReaderPlan, SyncContext, SyncResult
 from connectors.sync.engine import run_sync
 from connectors.sync.ledger import carry_ledger_over
 from connectors.sync.limits import FlightLimit
+from connectors.sync.reading import ReaderJob, run_reader
 from connectors.sync.watch import Watch
 from connectors.utils import format_duration
 
@@ -94,6 +97,7 @@ class JobRun:
         connector: its record as it is now.
         rules: the sync rules of `config.yml`; None: there is only the record.
         source: gives the source object.
+        readers: processes that may read the source at the same time.
         stop: set when the worker shuts down: the job suspends.
     """
 
@@ -107,6 +111,7 @@ class JobRun:
         source: Callable[[], Awaitable[LiveSource]],
         rules: DeclaredRules | None,
         max_delete_ratio: float,
+        readers: int = 1,
         stop: asyncio.Event,
     ) -> None:
         self._services = services
@@ -118,6 +123,7 @@ class JobRun:
         self._declared_rules = rules
         self._filtering = Filter()
         self._max_delete_ratio = max_delete_ratio
+        self._readers = readers
         self._stop = stop
         self._halt = asyncio.Event()  # the sync is to drain and return: the worker stops, or the sync hangs
         self._stalled: StalledError | None = None
@@ -305,10 +311,20 @@ class JobRun:
                 drain_timeout=services.service.drain_timeout,
                 extractor=services.extractor,
                 observer=services.observer,
+                readers=self._reader_plan(live),
                 made_with=fingerprints(connector),
                 watch=self._watch,
             )
         )
+
+    def _reader_plan(self, live: LiveSource) -> ReaderPlan:
+        level, form, secrets = log_settings()
+        pause = self._services.sync.flush_interval
+        service_type = self._connector.service_type
+        job = ReaderJob(live.build, service_type, self._filtering, pause, level, form, secrets)
+        name = f"reader of {self._connector.id}"
+        in_thread = self._services.runtime.in_thread
+        return ReaderPlan(self._readers, lambda: in_thread(start_child, run_reader, name, job))
 
     async def _begin(self) -> bool:
         """Puts the job in progress, unless it ended in the meantime; raises SyncCanceledError when it is to end."""

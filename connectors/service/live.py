@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from connectors.byoc import Connector
@@ -13,7 +14,7 @@ from connectors.config import Config, ConnectorConfig
 from connectors.errors import describe
 from connectors.logger import mask
 from connectors.runtime import Runtime
-from connectors.service.registry import SourceCatalog, recorded_values
+from connectors.service.registry import SourceCatalog, build_source, recorded_values
 from connectors.source import BaseDataSource
 
 __all__ = ["CleanRun", "LiveSource", "LiveSources"]
@@ -43,12 +44,14 @@ class LiveSource:
 
     Attributes:
         made_of: what the object was made of; another one is made when that changes.
+        build: makes another one of the kind; it pickles.
         clean_run: the connector's last content job, if this very object ran it and nothing failed; only then
             `changed()` is asked.
     """
 
     source: BaseDataSource
     made_of: tuple[Any, ...] = field(repr=False)  # secrets are part of it
+    build: Callable[[], BaseDataSource] = field(repr=False)
     clean_run: CleanRun | None = None
 
 
@@ -80,15 +83,15 @@ class LiveSources:
         if live is not None and live.made_of == made_of:
             return live
         await self._close(connector.id)
-        source = self._catalog.build(
-            connector.id,
-            connector.service_type,
-            values,
-            features=connector.features,
-            base_dir=config.base_dir,
-            max_file_size=max_file_size,
-        )
-        live = self._live[connector.id] = LiveSource(source, made_of)
+        more: dict[str, Any] = {
+            "features": connector.features,
+            "base_dir": config.base_dir,
+            "max_file_size": max_file_size,
+        }
+        source = self._catalog.build(connector.id, connector.service_type, values, **more)
+        path = self._catalog.paths[connector.service_type]
+        build = partial(build_source, path, connector.id, connector.service_type, values, **more)
+        live = self._live[connector.id] = LiveSource(source, made_of, build)
         return live
 
     async def close(self, *, keep: Collection[str] = ()) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "OWNER",
     "Registry",
     "SourceCatalog",
+    "build_source",
     "configuration_fingerprint",
     "declared_filter",
     "declared_record",
@@ -134,6 +135,17 @@ class SourceCatalog:
         source.set_features(features)
         source.set_framework_config(FrameworkConfig(base_dir=base_dir, max_file_size=max_file_size))
         return source
+
+
+def build_source(
+    path: str, connector_id: str, service_type: str, values: Mapping[str, Any], **more: Any
+) -> BaseDataSource:
+    """Makes a connector's source in another process; see `SourceCatalog.build`.
+
+    Args:
+        path: `module:Class`.
+    """
+    return SourceCatalog({service_type: path}).build(connector_id, service_type, values, **more)
 
 
 def declared_record(

@@ -180,6 +180,7 @@ class Worker:
     async def _run(self, job: SyncJob, connector: Connector, lease: Lease) -> None:
         config, declared = self._config, self._declared(connector.id)
         own_ratio = declared.max_delete_ratio if declared is not None else None
+        own_readers = declared.readers if declared is not None else None
         run = JobRun(
             self._services,
             connector,
@@ -188,6 +189,7 @@ class Worker:
             source=partial(self._sources.get, connector, declared, config),
             rules=declared_rules(declared, config.secrets) if declared is not None else None,
             max_delete_ratio=config.sync.max_delete_ratio if own_ratio is None else own_ratio,
+            readers=config.sync.readers if own_readers is None else own_readers,
             stop=self._stop,
         )
         self._metrics.sync_started(connector.id)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import socket
 from typing import Any, Protocol
 
 from connectors.backends.ports import ConnectorState, Destination, IndexInfo, Lease, Store
@@ -18,7 +19,7 @@ from connectors.sync.counters import Counters
 from connectors.sync.limits import FlightLimit
 from connectors.sync.watch import Watch
 
-__all__ = ["Extractor", "Observer", "SyncContext", "SyncResult"]
+__all__ = ["Extractor", "Observer", "ReaderPlan", "ReaderProcess", "SyncContext", "SyncResult"]
 
 
 class ExtractedText(Protocol):
@@ -63,6 +64,36 @@ class Observer(Protocol):
         ...
 
 
+class ReaderProcess(Protocol):
+    """A process that runs `reading.Reader`."""
+
+    @property
+    def end(self) -> socket:
+        """Our end of the socket to it."""
+        ...
+
+    async def ended(self, seconds: float) -> bool:
+        """Waits for its end, so long at most; returns whether it came."""
+        ...
+
+    async def kill(self) -> None:
+        """Ends it at once."""
+        ...
+
+    @property
+    def how_it_ended(self) -> str:
+        """How it ended, in words."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderPlan:
+    """How readers are made, and how many there may be at the same time."""
+
+    number: int
+    start: Callable[[], Awaitable[ReaderProcess]]
+
+
 @dataclass(slots=True)
 class SyncContext:
     """Everything that one sync job works with.
@@ -99,6 +130,7 @@ class SyncContext:
     drain_timeout: float
     extractor: Extractor | None = None
     observer: Observer | None = None
+    readers: ReaderPlan | None = None
     watch: Watch = field(default_factory=Watch)
     made_with: Mapping[str, str] = field(default_factory=dict)
 

@@ -8,7 +8,7 @@ holds the lease.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
@@ -16,7 +16,7 @@ from xxhash import xxh3_64_hexdigest
 
 from connectors.backends.ports import IndexHandle
 from connectors.byoc import JobType
-from connectors.errors import SyncError, describe
+from connectors.errors import SyncError, describe, most_telling
 from connectors.sync.context import SyncContext, SyncResult
 from connectors.sync.counters import Counters
 from connectors.sync.deadletters import DeadLetters
@@ -27,7 +27,9 @@ from connectors.sync.ledger import Ledger, LedgerHeader, LedgerLog
 from connectors.sync.patience import patiently
 from connectors.sync.pipeline import Pipeline
 from connectors.sync.progress import Checkpointed, Progress
+from connectors.sync.readers import full_stream, split_up
 from connectors.sync.seen import SeenLog
+from connectors.sync.split import Split
 from connectors.sync.threads import in_thread_to_its_end
 from connectors.sync.tweaks import tweaked
 from connectors.sync.writer import BulkWriter
@@ -77,6 +79,7 @@ class Sync:
         self._committing = asyncio.Lock()
         self._drain_ends: float | None = None
         self._due: Checkpointed | None = None
+        self._split: Split | None = None
         self._stored: tuple[Checkpointed, dict[str, int]] | None = None
         self._progress = Progress()
         self._dead_letters = DeadLetters(
@@ -167,13 +170,14 @@ class Sync:
         if self._seen is None and self._context.source.resumable:
             self._seen = SeenLog.create(folder, job_id)
 
-    def _stream(self) -> AsyncIterator[Any]:
+    async def _read(self, pipeline: Pipeline) -> None:
         context = self._context
-        if not self._full:
-            return context.source.get_docs_incrementally(context.connector.sync_cursor, context.filtering)
-        if self._checkpoint is not None:
-            return context.source.get_docs(context.filtering, checkpoint=self._checkpoint)
-        return context.source.get_docs(context.filtering)
+        if self._full:
+            self._split = await split_up(context, self._checkpoint, len(self._ledger))
+            await pipeline.read(full_stream(context, self._checkpoint, self._split))
+        else:
+            cursor = context.connector.sync_cursor
+            await pipeline.read(context.source.get_docs_incrementally(cursor, context.filtering))
 
     # The run itself
 
@@ -217,11 +221,11 @@ class Sync:
     async def _work(self, group: asyncio.TaskGroup, pipeline: Pipeline, writer: BulkWriter, result: SyncResult) -> None:
         """Reads, writes and deletes; takes `suspended` off the result when all of it is done."""
         context = self._context
-        if not await self._until_stopped(group, pipeline, lambda: pipeline.read(self._stream())):
+        if not await self._until_stopped(group, pipeline, lambda: self._read(pipeline)):
             return
         if not await self._drain(pipeline, writer):
             return
-        result.cursor = context.source.sync_cursor()
+        result.cursor = context.source.sync_cursor() if self._split is None else self._split.cursor
         if not self._full and pipeline.last_checkpoint is not None:
             result.cursor = pipeline.last_checkpoint.state
         filled = context.state.data.get("index")  # the index that the last completed full sync filled

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import Final
+from decimal import Decimal
+from typing import Final, NamedTuple
 
 from connectors.backends.ports import HASH_SIZE
 from connectors.source import Document, LazyDownload
 from connectors.sync.encode import content_hash, encode, id_digest
 
-__all__ = ["INCOMPARABLE", "Page"]
+__all__ = ["INCOMPARABLE", "PAGE_BYTES", "PAGE_DOCUMENTS", "PAGE_READ", "Page", "ReadPage", "Refused"]
 
+#: A page of so many documents, or bytes, or documents of which most were kept out by rules, is full.
+PAGE_DOCUMENTS: Final = 256
+PAGE_BYTES: Final = 1_000_000
+PAGE_READ: Final = 8 * PAGE_DOCUMENTS
 #: In place of a hash: the document counts as changed.
 INCOMPARABLE: Final = b"\0" * HASH_SIZE
+
+
+class Refused(NamedTuple):
+    """A document that has no JSON form."""
+
+    id: str
+    reason: str
 
 
 class Page:
@@ -104,3 +117,55 @@ class Page:
             self.lazies[here] = page.lazies[position]
         if position in page.operations:
             self.operations[here] = page.operations[position]
+
+
+class ReadPage(Page):
+    """A page that another process has read, encoded and hashed."""
+
+    __slots__ = ("_digests", "_hashes")
+
+    def __init__(
+        self,
+        ids: list[str],
+        bodies: list[bytes | None],
+        digests: list[bytes],
+        hashes: list[bytes],
+        *,
+        lazies: dict[int, LazyDownload],
+        read: int,
+        filtered: int,
+    ) -> None:
+        super().__init__()
+        self.ids = ids
+        self.bodies = bodies
+        self.lazies = lazies
+        self.documents = _Parsed(bodies, lazies)
+        self.read = read
+        self.filtered = filtered
+        self._digests = digests
+        self._hashes = hashes
+
+    def digests(self) -> list[bytes]:
+        """Returns the digest of each id."""
+        return self._digests
+
+    def hashes(self) -> list[bytes]:
+        """Returns the hash of each content."""
+        return self._hashes
+
+
+class _Parsed(dict[int, Document]):
+    """The documents that have a download, made of their bodies when they are asked for."""
+
+    def __init__(self, bodies: list[bytes | None], lazies: dict[int, LazyDownload]) -> None:
+        super().__init__()
+        self._bodies = bodies
+        self._lazies = lazies
+
+    def __contains__(self, position: object) -> bool:
+        return position in self._lazies
+
+    def __missing__(self, position: int) -> Document:
+        # Not a digit of a number is lost.
+        document: Document = json.loads(self._bodies[position] or b"{}", parse_float=Decimal)
+        return document

@@ -16,17 +16,18 @@ import numpy as np
 import orjson
 
 from connectors.backends.ports import IndexHandle, Operation
-from connectors.errors import SkippableError, SyncError, describe
+from connectors.errors import SkippableError, describe
 from connectors.filtering.basic_rule import BasicRuleEngine
-from connectors.source import BaseDataSource, Checkpoint, Document, LazyDownload, Skipped
+from connectors.source import Checkpoint, Skipped
 from connectors.sync.context import SyncContext
 from connectors.sync.counters import OUTCOMES
 from connectors.sync.deadletters import DeadLetters
 from connectors.sync.downloads import Downloads
 from connectors.sync.dropped import DroppedDocuments
-from connectors.sync.encode import MAX_ID_BYTES, id_digest
+from connectors.sync.encode import id_digest
+from connectors.sync.intake import EXCLUDE, Intake
 from connectors.sync.ledger import REPEATED, UNCHANGED, Ledger
-from connectors.sync.page import INCOMPARABLE, Page
+from connectors.sync.page import INCOMPARABLE, PAGE_BYTES, PAGE_DOCUMENTS, PAGE_READ, Page, ReadPage, Refused
 from connectors.sync.patience import patiently
 from connectors.sync.progress import Progress, Segment
 from connectors.sync.seen import SeenLog
@@ -37,18 +38,11 @@ __all__ = ["Pipeline"]
 
 T = TypeVar("T")
 
-_PAGE_DOCUMENTS: Final = 256
-_PAGE_BYTES: Final = 1_000_000
 #: Seconds after which the loop is given back while documents come without a pause.
 _SLICE: Final = 0.004
 #: Seconds after which a wait for what is under way looks again.
 _LOOK_AGAIN: Final = 0.2
 _MAX_REASONS: Final = 20
-#: Documents of which most were kept out by rules.
-_PAGE_READ: Final = 8 * _PAGE_DOCUMENTS
-_OPERATIONS: Final = frozenset({"index", "update", "delete"})
-#: In an incremental sync the rules keep a document out that the index may hold: it goes at once.
-_EXCLUDE: Final = "exclude"
 
 
 class Pipeline:
@@ -93,11 +87,12 @@ class Pipeline:
         self._slice_ends = 0.0
         self._full = context.job_type == "full"
         self._repeated = "duplicate" if self._full else "indexed"
-        self._serialize = _own_serialize(context.source)
         engine = BasicRuleEngine.from_records(context.filtering.basic_rules)
-        self._keep: Callable[[Document], bool] | None = None if engine.is_trivial else engine.should_ingest
-        watched = self._full and self._keep is not None and context.changed("basic_rules")
+        watched = self._full and not engine.is_trivial and context.changed("basic_rules")
         self.dropped = DroppedDocuments(engine, ledger) if watched else None
+        self._intake = Intake(
+            context.source, context.connector.service_type, engine, full=self._full, dropped=self.dropped
+        )
         self.incomplete: list[str] = []
         self.kept = 0
         self.last_checkpoint: Checkpoint | None = None
@@ -114,19 +109,28 @@ class Pipeline:
             except Exception:
                 await self.flush_page()
                 raise
-            await self.flush_page()
+        await self.flush_page()
 
     async def _read(self, stream: AsyncIterator[Any]) -> None:
+        take = self._intake.take
         async with aclosing(cast("Any", stream)):
             async for item in stream:
                 if item.__class__ is Checkpoint:
                     await self._checkpoint(item)
                 elif item.__class__ is Skipped:
                     await self._skip(item)
+                elif item.__class__ is ReadPage:
+                    await self._take_page(item)
+                elif item.__class__ is Refused:
+                    self._refuse(*item)
                 else:
-                    self._take(*item)
                     page = self._page
-                    if len(page.ids) < _PAGE_DOCUMENTS and page.size < _PAGE_BYTES and page.read < _PAGE_READ:
+                    if not page.read:
+                        self._page_begun = self._context.runtime.monotonic()
+                    refused = take(page, *item)
+                    if refused is not None:
+                        self._refuse(*refused)
+                    if len(page.ids) < PAGE_DOCUMENTS and page.size < PAGE_BYTES and page.read < PAGE_READ:
                         continue
                     await self.flush_page()
                 await self._give_back()
@@ -139,65 +143,6 @@ class Pipeline:
         if monotonic() >= self._slice_ends:
             await asyncio.sleep(0)
             self._slice_ends = monotonic() + _SLICE
-
-    def _take(self, document: Document, lazy: LazyDownload | None, operation: str = "index") -> None:
-        page = self._page
-        if not page.read:
-            self._page_begun = self._context.runtime.monotonic()
-        page.read += 1
-        # What an update leaves out may decide about it, so it is asked when it is whole.
-        if operation == "index" and self._keep is not None and not self._keep(document):
-            if self._full:
-                page.filtered += 1
-                if self.dropped is not None:
-                    self._note_dropped(document)
-                return
-            operation = _EXCLUDE
-        if self._serialize is not None:
-            document = self._serialize(document)
-        try:
-            given = document.pop("_id")
-        except (KeyError, TypeError, AttributeError):
-            raise SyncError(
-                f"the source {self._context.connector.service_type} yielded a document without `_id`; "
-                "every document needs one that is the same in each sync"
-            ) from None
-        document_id = self._identify(given)
-        if operation not in _OPERATIONS and operation is not _EXCLUDE:
-            raise SyncError(
-                f"the source {self._context.connector.service_type} yielded the operation {operation!r} for "
-                f'"{document_id}"; write "index", "update" or "delete"'
-            )
-        try:
-            page.add(document_id, document, lazy, operation)
-        except SkippableError as error:
-            page.read -= 1
-            self._refuse(document_id, describe(error))
-        # The dict is the source's, and its download may look into it.
-        document["_id"] = given
-
-    def _note_dropped(self, document: Document) -> None:
-        """Notes what the changed rules drop. One without an id is in no index."""
-        written = document if self._serialize is None else self._serialize(document)
-        if self.dropped is not None and written.get("_id") not in {None, ""}:
-            self.dropped.add(self._identify(written["_id"]), document)
-
-    def _identify(self, given: Any) -> str:
-        """Returns the id in the form in which it is sent: text that the servers take."""
-        document_id = given if isinstance(given, str) else str(given)
-        if not document_id or given is None:
-            raise SyncError(
-                f"the source {self._context.connector.service_type} yielded a document with an empty `_id`; "
-                "every document needs one that is the same in each sync"
-            )
-        if document_id.isascii():
-            fits = len(document_id) <= MAX_ID_BYTES
-        else:
-            try:
-                fits = len(document_id.encode()) <= MAX_ID_BYTES
-            except UnicodeEncodeError:
-                fits = False  # lone surrogates have no place in an id
-        return document_id if fits else self._context.source.hash_id(document_id)
 
     def _refuse(self, document_id: str, reason: str) -> None:
         """One document that ends as a dead letter before it has a body; it counts as seen."""
@@ -216,7 +161,7 @@ class Pipeline:
     async def _skip(self, item: Skipped) -> None:
         await self.flush_page()
         if item.id is not None:
-            document_id = self._identify(item.id)
+            document_id = self._intake.identify(item.id)
             self._context.logger.log(self._dead_letters.log_level(document_id), "%s", item.reason)
             self._refuse(document_id, item.reason)
             return
@@ -240,19 +185,26 @@ class Pipeline:
         """Classifies the documents that have gathered and sends on what changed."""
         async with self._page_lock:
             page, self._page = self._page, Page()
-            if not page.read:
-                return
-            counters = self._progress.current.counters
-            counters.read += page.read
-            counters.filtered += page.filtered
-            self.kept += len(page)
-            if self._dead_letters.any_known:
-                for document_id in page.ids:
-                    self._dead_letters.met(document_id)
-            if len(page):
-                for part in page.parts():
-                    await self._classify(part)
-            await self._writer.room()
+            if page.read:
+                await self._enter(page)
+
+    async def _take_page(self, page: ReadPage) -> None:
+        """Takes a page that another process has read."""
+        async with self._page_lock:
+            await self._enter(page)
+
+    async def _enter(self, page: Page) -> None:
+        counters = self._progress.current.counters
+        counters.read += page.read
+        counters.filtered += page.filtered
+        self.kept += len(page)
+        if self._dead_letters.any_known:
+            for document_id in page.ids:
+                self._dead_letters.met(document_id)
+        if len(page):
+            for part in page.parts():
+                await self._classify(part)
+        await self._writer.room()
 
     async def flush_page_if_older(self, seconds: float) -> bool:
         """Does so when the oldest of them has waited this long; returns whether it had."""
@@ -319,7 +271,7 @@ class Pipeline:
 
     async def _send(self, page: Page, position: int, operation: Operation, outcome: str) -> None:
         todo, lazy = page.operations.get(position), page.lazies.get(position)
-        if todo in {"delete", _EXCLUDE}:
+        if todo in {"delete", EXCLUDE}:
             deletion = operation._replace(content_hash=INCOMPARABLE, body=None)
             self._write(deletion, "deleted" if todo == "delete" else "filtered", self._progress.begin())
         elif todo in OUTCOMES:
@@ -357,8 +309,8 @@ class Pipeline:
         document_id = page.ids[position]
         merged = {**(orjson.loads(before) if before else {}), **page.documents[position]}
         merged.pop("_id", None)
-        if self._keep is not None and not self._keep({"_id": document_id, **merged}):
-            page.operations[position] = _EXCLUDE
+        if not self._intake.keeps({"_id": document_id, **merged}):
+            page.operations[position] = EXCLUDE
             return
         try:
             page.put_merged(position, merged)
@@ -386,8 +338,3 @@ class Pipeline:
             for digest, document_id in found:
                 self._version += 1
                 self._writer.add(Operation(document_id, digest, INCOMPARABLE, self._version, None), "vanished", segment)
-
-
-def _own_serialize(source: BaseDataSource) -> Callable[[Document], Document] | None:
-    """Returns the source's `serialize` if it has one of its own: the encoder needs none."""
-    return None if type(source).serialize is BaseDataSource.serialize else source.serialize

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from connectors.testing.rules.changes import ChangeRules
 from connectors.testing.rules.configuration import ConfigurationRules
+from connectors.testing.rules.partitions import PartitionRules
 from connectors.testing.rules.reading import ReadingRules
 from connectors.testing.rules.stopping import StoppingRules
 from connectors.testing.rules.syncing import SyncRules
@@ -24,7 +25,7 @@ from connectors.testing.rules.syncing import SyncRules
 __all__ = ["SourceAcceptance"]
 
 
-class SourceAcceptance(ConfigurationRules, ReadingRules, StoppingRules, ChangeRules, SyncRules):
+class SourceAcceptance(ConfigurationRules, ReadingRules, StoppingRules, PartitionRules, ChangeRules, SyncRules):
     """Inherit, and say what is to be tested.
 
     Required:
@@ -34,7 +35,8 @@ class SourceAcceptance(ConfigurationRules, ReadingRules, StoppingRules, ChangeRu
         data: what the source reads; a class that is called with a fresh folder (also the `base_dir` of the source), or
             a method `data(self, folder)`. The object may be a context manager, sync or async; it is entered in the
             test's own event loop. It has at least five documents, and, where the source is resumable, so
-            many (or pages so small) that an enumeration yields at least two checkpoints.
+            many (or pages so small) that an enumeration yields at least two checkpoints; where it is partitioned, so
+            many (or partitions so small) that there are at least two.
 
     The data may have these methods, plain or coroutines; a test that misses one is skipped and says so:
         add(): adds one document to the backend and returns its `_id`.

@@ -108,11 +108,15 @@ async def read(stream: Any, source: BaseDataSource, *, limit: int | None = None,
     return reading
 
 
-async def read_all(source: BaseDataSource, *, filtering: Any = None, checkpoint: Any = None) -> Reading:
-    """Reads all documents, or those behind a checkpoint, as a full sync does."""
+async def read_all(
+    source: BaseDataSource, *, filtering: Any = None, checkpoint: Any = None, partition: Any = None
+) -> Reading:
+    """Reads all documents, those of a partition, or those behind a checkpoint, as a full sync does."""
     rules = Filter() if filtering is None else filtering
-    resumed = {} if checkpoint is None else {"checkpoint": checkpoint}
-    return await read(source.get_docs(rules, **resumed), source)
+    given = {"checkpoint": checkpoint, "partition": partition}
+    return await read(
+        source.get_docs(rules, **{name: value for name, value in given.items() if value is not None}), source
+    )
 
 
 def _take(reading: Reading, item: Any, source: BaseDataSource, *, incremental: bool) -> None:

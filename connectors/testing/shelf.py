@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from connectors.filtering.validation import AdvancedRulesValidator, SyncRuleValidationResult
@@ -30,7 +30,7 @@ from connectors.source import (
     SourceItem,
 )
 
-__all__ = ["Connection", "Event", "Row", "Shelf", "ShelfDataSource", "TopicsValidator"]
+__all__ = ["Connection", "Event", "PartitionedShelfDataSource", "Row", "Shelf", "ShelfDataSource", "TopicsValidator"]
 
 _DOCUMENTS: Final = 12
 _TOPICS: Final = ("ships", "tides", "stars")
@@ -336,3 +336,38 @@ class ShelfDataSource(BaseDataSource):
     def advanced_rules_validators(self) -> Sequence[Any]:
         """Returns the validator of topics."""
         return [TopicsValidator()]
+
+
+class PartitionedShelfDataSource(ShelfDataSource):
+    """Can be read by several processes: the keys in ranges, of which the last one has no end."""
+
+    partitioned = True
+
+    async def partitions(self, filtering: Any = None) -> Sequence[Any]:  # noqa: ARG002 - of any rules the keys are the same
+        """Returns three ranges, and fixes the position."""
+        connection = await self._reach()
+        self._cursor = await self.first_position(connection)
+        keys = [row.key for row in await connection.page(0, 1_000_000)]
+        cuts = [0, keys[len(keys) // 3], keys[2 * len(keys) // 3], None]
+        return [list(limits) for limits in pairwise(cuts)]
+
+    async def get_docs(
+        self, filtering: Any = None, *, checkpoint: Any = None, partition: Any = None
+    ) -> AsyncIterator[SourceItem]:
+        """Yields all rows, or those of a range, in the order of their keys."""
+        if partition is None:
+            async with aclosing(cast("Any", super().get_docs(filtering, checkpoint=checkpoint))) as items:
+                async for item in items:
+                    yield item
+            return
+        topics = filtering.get_advanced_rules() if filtering is not None else ()
+        last, end = partition[0] if checkpoint is None else checkpoint, partition[1]
+        with self.connected() as connection:
+            while page := await connection.page(last, self.configuration["page_size"]):
+                for row in page:
+                    if end is not None and row.key > end:
+                        return
+                    if not topics or row.topic in topics:
+                        yield self.item(row)
+                last = page[-1].key
+                yield Checkpoint(last)

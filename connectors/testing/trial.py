@@ -139,11 +139,12 @@ class Trial:
 
     # Reading
 
-    async def read(self, *, filtering: Any = None, checkpoint: Any = None) -> Reading:
-        """Reads everything, or what is behind a checkpoint, by a source that is made for it and closed again."""
+    async def read(self, *, filtering: Any = None, checkpoint: Any = None, partition: Any = None) -> Reading:
+        """Reads everything, or a part of it, or what is behind a checkpoint, by a source that is made for it and closed
+        again."""
         source = self.source()
         try:
-            return await read_all(source, filtering=filtering, checkpoint=checkpoint)
+            return await read_all(source, filtering=filtering, checkpoint=checkpoint, partition=partition)
         finally:
             await self.close(source)
 

@@ -13,6 +13,7 @@ import pytest
 
 from connectors.sources.directory import DirectoryDataSource
 from connectors.sources.directory import source as source_module
+from connectors.sources.directory import split as split_module
 from connectors.testing.acceptance import SourceAcceptance
 
 LONG_AGO = 1_700_000_000_000_000_000
@@ -80,5 +81,7 @@ class TestDirectory(SourceAcceptance):
 
     @pytest.fixture(autouse=True)
     def _small_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A checkpoint after every four files."""
+        """A checkpoint after every four files, and parts of about three."""
         monkeypatch.setattr(source_module, "_BATCH", 4)
+        monkeypatch.setattr(split_module, "_PARTS", 5)
+        monkeypatch.setattr(split_module, "_ENTRIES", 12)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from connectors.testing.acceptance import SourceAcceptance
-from connectors.testing.shelf import Shelf, ShelfDataSource
+from connectors.testing.shelf import PartitionedShelfDataSource, Shelf
 
 
 class TestShelf(SourceAcceptance):
-    source_class = ShelfDataSource
+    source_class = PartitionedShelfDataSource
     data = Shelf
     wrong_configuration = ({"password": "wrong"}, {"shelf": "missing"})
     good_advanced_rules = (["tides"], ["tides", "stars"])

@@ -92,7 +92,8 @@ class TestAcceptance(SourceAcceptance):
     source_class = MySQLDataSource
 
     @pytest.fixture(autouse=True)
-    def _server(self, shop: MariaDBServer) -> None:
+    def _server(self, shop: MariaDBServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(MySQLDataSource, "partition_rows", 2)
         shop.execute(f"GRANT {shop.watching} ON *.* TO '{READER}'@'%'")
         self.server = shop
 

@@ -86,7 +86,8 @@ class TestAcceptance(SourceAcceptance):
     )
 
     @pytest.fixture(autouse=True)
-    def _server(self, server: PostgresServer) -> None:
+    def _server(self, server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(PostgreSQLDataSource, "partition_rows", 12)
         self.server = server
 
     def data(self, folder: Path) -> Notes:

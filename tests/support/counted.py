@@ -57,22 +57,28 @@ async def _logged(stream: AsyncGenerator[SourceItem, None]) -> AsyncGenerator[So
 class CountedDirectoryDataSource(DirectoryDataSource):
     """Files."""
 
-    def get_docs(self, filtering: Any = None, *, checkpoint: Any = None) -> AsyncGenerator[SourceItem, None]:
-        return _logged(super().get_docs(filtering, checkpoint=checkpoint))
+    def get_docs(
+        self, filtering: Any = None, *, checkpoint: Any = None, partition: Any = None
+    ) -> AsyncGenerator[SourceItem, None]:
+        return _logged(super().get_docs(filtering, checkpoint=checkpoint, partition=partition))
 
 
 class CountedMySQLDataSource(MySQLDataSource):
     """Tables of MySQL and MariaDB."""
 
-    def get_docs(self, filtering: Any = None, *, checkpoint: Any = None) -> AsyncGenerator[SourceItem, None]:
-        return _logged(super().get_docs(filtering, checkpoint=checkpoint))
+    def get_docs(
+        self, filtering: Any = None, *, checkpoint: Any = None, partition: Any = None
+    ) -> AsyncGenerator[SourceItem, None]:
+        return _logged(super().get_docs(filtering, checkpoint=checkpoint, partition=partition))
 
 
 class CountedPostgreSQLDataSource(PostgreSQLDataSource):
     """Tables of PostgreSQL."""
 
-    def get_docs(self, filtering: Any = None, *, checkpoint: Any = None) -> AsyncGenerator[SourceItem, None]:
-        return _logged(super().get_docs(filtering, checkpoint=checkpoint))
+    def get_docs(
+        self, filtering: Any = None, *, checkpoint: Any = None, partition: Any = None
+    ) -> AsyncGenerator[SourceItem, None]:
+        return _logged(super().get_docs(filtering, checkpoint=checkpoint, partition=partition))
 
 
 class CountedMongoDBDataSource(MongoDBDataSource):

@@ -37,9 +37,9 @@ class ScriptedSource(BaseDataSource):
         async for item in self._play(0):
             yield item
 
-    async def _play(self, start: int) -> AsyncIterator[Any]:
+    async def _play(self, start: int, script: Sequence[Any] | None = None) -> AsyncIterator[Any]:
         try:
-            for item in self.script[start:]:
+            for item in (self.script if script is None else script)[start:]:
                 if isinstance(item, int | float):
                     await asyncio.sleep(item)
                 elif isinstance(item, BaseException):

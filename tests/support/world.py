@@ -16,7 +16,7 @@ from connectors.config import SyncConfig
 from connectors.errors import LeaseLostError
 from connectors.runtime import Runtime
 from connectors.source import BaseDataSource
-from connectors.sync.context import Extractor, SyncContext, SyncResult
+from connectors.sync.context import Extractor, ReaderPlan, SyncContext, SyncResult
 from connectors.sync.engine import run_sync
 from connectors.sync.ledger import Ledger, LedgerHeader
 from connectors.sync.limits import FlightLimit
@@ -77,6 +77,7 @@ class World:
         self.fingerprint = ""
         self.drain_timeout = 10.0
         self.extractor: Extractor | None = None
+        self.readers: ReaderPlan | None = None
         self.stop = asyncio.Event()
         self.lease: Lease | None = None
         self.lost = False
@@ -121,6 +122,7 @@ class World:
             max_delete_ratio=self.config.max_delete_ratio,
             drain_timeout=self.drain_timeout,
             extractor=self.extractor,
+            readers=self.readers,
             made_with=self.made_with or {"settings": self.configuration, "basic_rules": str(self.rules)},
         )
 

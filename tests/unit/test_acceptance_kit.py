@@ -17,11 +17,11 @@ from connectors.testing import watching
 from connectors.testing.acceptance import SourceAcceptance
 from connectors.testing.rules import stopping, syncing
 from connectors.testing.shelf import Shelf, ShelfDataSource
-from tests.support import broken_sources, broken_syncs
+from tests.support import broken_partitions, broken_sources, broken_syncs
 from tests.support.broken import Broken
 
 ROOT = Path(__file__).parents[2]
-BROKEN = [*broken_sources.BROKEN, *broken_syncs.BROKEN]
+BROKEN = [*broken_sources.BROKEN, *broken_syncs.BROKEN, *broken_partitions.BROKEN]
 
 
 class ShelfKit(SourceAcceptance):

@@ -27,6 +27,7 @@ from connectors.source import (
 from connectors.sources.directory.documents import TreeDigest, document_of
 from connectors.sources.directory.globs import GlobError, Globs
 from connectors.sources.directory.paths import from_storable, shown, to_storable
+from connectors.sources.directory.split import span_from, split_tree
 from connectors.sources.directory.walk import Found, FoundFile, Root, Selection, Unreadable, Walker
 from connectors.utils import format_size
 
@@ -58,6 +59,7 @@ class DirectoryDataSource(BaseDataSource):
     service_type = "directory"
     advanced_rules_enabled = True
     resumable = True
+    partitioned = True
 
     _snapshot: _Snapshot | None = None
 
@@ -168,6 +170,7 @@ class DirectoryDataSource(BaseDataSource):
         filtering: Any = None,  # a connectors.byoc.Filter, which sources do not import
         *,
         checkpoint: Any = None,
+        partition: Any = None,
     ) -> AsyncGenerator[SourceItem, None]:
         """Yields the files in the order of their paths, with a checkpoint after each few.
 
@@ -178,9 +181,9 @@ class DirectoryDataSource(BaseDataSource):
         selection = self._selection(filtering)
         root = await asyncio.to_thread(self._root)
         after = from_storable(checkpoint["after"]) if checkpoint else None
-        walker = Walker(root, selection, after)
+        walker = Walker(root, selection, after, span_from(partition))
         digest = TreeDigest()
-        complete = after is None
+        complete = after is None and partition is None
         while not walker.done:
             items = await asyncio.to_thread(self._next_items, walker, digest)
             last: str | None = None
@@ -196,6 +199,12 @@ class DirectoryDataSource(BaseDataSource):
         self._report(walker)
         if complete and digest.trusted:
             self._snapshot = _Snapshot(root, selection, digest.digest())
+
+    async def partitions(self, filtering: Any = None) -> list[Any]:
+        """Returns parts of the tree that hold about the same number of files and folders near the top."""
+        selection = self._selection(filtering)
+        root = await asyncio.to_thread(self._root)
+        return await asyncio.to_thread(split_tree, root, selection)
 
     async def changed(self) -> bool:
         """Compares path, size and times of all files with those of this object's last complete enumeration."""

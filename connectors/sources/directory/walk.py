@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeAlias
 
 from connectors.errors import SyncError
 
-__all__ = ["Found", "FoundFile", "Root", "Selection", "Unreadable", "Walker"]
+__all__ = ["Found", "FoundFile", "Root", "Selection", "Span", "Unreadable", "Walker"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Not blocking: else the opening of a pipe would wait for somebody to write into it.
@@ -136,6 +136,31 @@ class Selection:
     enters_folder: Callable[[str], bool]
 
 
+class Span(NamedTuple):
+    """A part of a tree, in the order of its paths' components.
+
+    Attributes:
+        start, end: the first path of it, and the first one behind it, as components; None: no limit. Both may name
+            what is not there.
+    """
+
+    start: list[str] | None = None
+    end: list[str] | None = None
+
+    def names(self, folder: list[str], names: list[str]) -> list[str]:
+        """Returns those of a folder's names that belong to it, or lead to what does."""
+        depth = len(folder)
+        if self.start is not None and self.start[:depth] == folder and len(self.start) > depth:
+            names = [name for name in names if name >= self.start[depth]]
+        if self.end is not None and self.end[:depth] == folder and len(self.end) > depth:
+            leads = len(self.end) > depth + 1
+            names = [name for name in names if name < self.end[depth] or (leads and name == self.end[depth])]
+        return names
+
+
+_EVERYTHING = Span()
+
+
 @dataclass(slots=True)
 class _Level:
     """A folder that is being walked: the names still to come, the next one last."""
@@ -159,6 +184,7 @@ class Walker:
         root: the folder.
         selection: which files are wanted.
         after: the path after which the walk begins, if it is not to begin at the beginning.
+        within: the part of the tree that is walked.
 
     Attributes:
         done: whether everything was met.
@@ -169,6 +195,7 @@ class Walker:
     root: Root
     selection: Selection
     after: str | None = None
+    within: Span = _EVERYTHING
     done: bool = False
     links_ignored: int = 0
     special: int = 0
@@ -210,6 +237,8 @@ class Walker:
         except OSError as error:
             self._report("/".join(components), error, found)
             return
+        if self.within != _EVERYTHING:
+            names = self.within.names(components, names)
         if edge is not None:
             while names and names[-1] < edge[0]:
                 names.pop()

@@ -243,11 +243,19 @@ class PostgreSQLDataSource(RelationalDataSource):
                 self._slot,
             )
 
-    def get_docs(self, filtering: Any = None, *, checkpoint: Any = None) -> AsyncGenerator[SourceItem, None]:
+    def get_docs(
+        self, filtering: Any = None, *, checkpoint: Any = None, partition: Any = None
+    ) -> AsyncGenerator[SourceItem, None]:
         """Yields the rows of one table or query after the other; see the base class."""
         self._by_rules = _has_rules(filtering)
         self._tells_changes = False
-        return super().get_docs(filtering, checkpoint=checkpoint)
+        return super().get_docs(filtering, checkpoint=checkpoint, partition=partition)
+
+    async def partitions(self, filtering: Any = None) -> list[Any]:
+        """Returns ranges of keys; see the base class."""
+        self._by_rules = _has_rules(filtering)
+        self._tells_changes = False
+        return await super().partitions(filtering)
 
     async def get_docs_incrementally(
         self, sync_cursor: Any, filtering: Any = None

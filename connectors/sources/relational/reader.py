@@ -66,8 +66,10 @@ class Reader:
         self._chunk = chunk
         self._sleep = sleep
 
-    async def pages(self, work: Work, after: Sequence[Any] | None = None) -> AsyncGenerator[Page, None]:
-        """Yields all rows of the work, or those behind the key `after`.
+    async def pages(
+        self, work: Work, after: Sequence[Any] | None = None, until: Sequence[Any] | None = None
+    ) -> AsyncGenerator[Page, None]:
+        """Yields all rows of the work, or those behind the key `after` and up to the key `until`.
 
         A connection that is lost is replaced and the reading goes on behind the last row, where it can; that is tried
         twice without a new row.
@@ -81,7 +83,7 @@ class Reader:
         while True:
             read = 0
             try:
-                async with aclosing(self.read(work, self._statement(work, after, limit))) as pages:
+                async with aclosing(self.read(work, self._statement(work, after, until, limit))) as pages:
                     async for page in pages:
                         read += len(page.documents)
                         after = page.after
@@ -123,12 +125,14 @@ class Reader:
             _key_indexes(work, rows.columns)
             await self._next(work, rows)
 
-    def _statement(self, work: Work, after: Sequence[Any] | None, limit: int | None) -> Statement:
+    def _statement(
+        self, work: Work, after: Sequence[Any] | None, until: Sequence[Any] | None, limit: int | None
+    ) -> Statement:
         if work.table is None:
             return Statement(self._dialect.verbatim(work.query))
         if not work.paged:
             return statements.whole(self._dialect, work.table)
-        return statements.page(self._dialect, work.table, work.key, after, strict=work.strict, limit=limit)
+        return statements.page(self._dialect, work.table, work.key, after, strict=work.strict, limit=limit, until=until)
 
     async def _next(self, work: Work, rows: Rows) -> list[Row]:
         return await self._patiently(work, rows.fetch())

@@ -15,6 +15,7 @@ from connectors.sources.relational import statements
 from connectors.sources.relational.dialect import Dialect, Session, SlowQueryError, TableGoneError
 from connectors.sources.relational.growth import Growth
 from connectors.sources.relational.model import Row, Statement, Table, TableName
+from connectors.sources.relational.partitions import PARTITION_ROWS, Splitter
 from connectors.sources.relational.pool import Pool
 from connectors.sources.relational.reader import CHUNK_ROWS, Reader
 from connectors.sources.relational.rules import QueryRulesValidator, RulesOnServerValidator, parse_rules
@@ -38,10 +39,13 @@ class RelationalDataSource(BaseDataSource):
     advanced_rules_enabled = True
     incremental_sync_enabled = True
     resumable = True
+    partitioned = True
 
     dialect: ClassVar[Dialect]
     #: Rows of one statement, see `reader`.
     chunk_rows: ClassVar[int] = CHUNK_ROWS
+    #: Rows of one partition, at least; a table of fewer is not divided.
+    partition_rows: ClassVar[int] = PARTITION_ROWS
 
     _cursor: Any = None
     _seen: Any = None
@@ -188,11 +192,19 @@ class RelationalDataSource(BaseDataSource):
         filtering: Any = None,  # a connectors.byoc.Filter, which sources do not import
         *,
         checkpoint: Any = None,
+        partition: Any = None,
     ) -> AsyncGenerator[SourceItem, None]:
         """Yields the rows of one table or query after the other, with a checkpoint after each page.
 
         A table that has no key, or vanishes while it is read, is yielded as `Skipped`.
         """
+        if partition is not None:
+            async with self.pool.lease() as session:
+                present = self._works(filtering, await self._within(self.read_catalogue(session), "the catalogue"))
+            async with aclosing(self._splitter.read(partition, present, checkpoint, self._why_gone)) as items:
+                async for item in items:
+                    yield item
+            return
         self._seen = None
         state, works = await self._begin(filtering, checkpoint)
         start, pending = state["start"], state["pending"]
@@ -220,6 +232,19 @@ class RelationalDataSource(BaseDataSource):
             yield Checkpoint({"start": start, "pending": pending[number + 1 :]})
         self._cursor = start["position"]
         self._seen = start["log"] if complete else None
+
+    async def partitions(self, filtering: Any = None) -> list[Any]:
+        """Returns ranges of the keys of large tables, and the other tables whole; fixes the position before that."""
+        if self.configuration["rows_per_second"] or (filtering is not None and filtering.has_advanced_rules()):
+            return []  # the server shall be spared; and only it knows how to divide what a query gives
+        async with self.pool.lease() as session:
+            works = self._works(None, await self._within(self.read_catalogue(session), "the catalogue"))
+        ranges = await self._splitter.ranges(works)
+        if not ranges:
+            return []
+        state, present = await self._begin(filtering, None)
+        self._cursor, self._seen = state["start"]["position"], state["start"]["log"]
+        return self._splitter.partitions(present.values(), ranges)
 
     async def _begin(self, filtering: Any, checkpoint: Any) -> tuple[Mapping[str, Any], dict[str, Work | Unread]]:
         """Returns the state to start from, and what there is to read by its label."""
@@ -331,6 +356,10 @@ class RelationalDataSource(BaseDataSource):
     def _growth(self) -> Growth:
         settings = self.configuration
         return Growth(list(settings["updated_column"]), settings["lookback"], settings["lookback_count"])
+
+    @cached_property
+    def _splitter(self) -> Splitter:
+        return Splitter(self.dialect, self._reader, self.partition_rows)
 
     @cached_property
     def _reader(self) -> Reader:

@@ -22,7 +22,15 @@ def whole(dialect: Dialect, table: Table) -> Statement:
 
 
 def page(
-    dialect: Dialect, table: Table, key: Sequence[str], after: Sequence[Any] | None, *, strict: bool, limit: int | None
+    dialect: Dialect,
+    table: Table,
+    key: Sequence[str],
+    after: Sequence[Any] | None,
+    *,
+    strict: bool,
+    limit: int | None,
+    until: Sequence[Any] | None = None,
+    offset: int = 0,
 ) -> Statement:
     """Returns the statement that reads the rows behind a key, in the order of the key.
 
@@ -31,16 +39,27 @@ def page(
         after: their values in the last row that was read; None reads from the beginning.
         strict: False reads rows with these very values again: for keys that several rows may share.
         limit: how many rows; None for all.
+        until: their values in the last row to be read; None reads to the end.
+        offset: how many rows to leave out first.
     """
     sql = _select(dialect, table)
     columns = [dialect.quote(name) for name in key]
+    conditions: list[str] = []
     parameters: tuple[Any, ...] = ()
     if after is not None:
-        condition, parameters = _behind(dialect, columns, after, ">" if strict else ">=")
-        sql += f" WHERE {condition}"
+        condition, parameters = _beside(dialect, columns, after, beyond=">", last=">" if strict else ">=", number=0)
+        conditions.append(condition)
+    if until is not None:
+        condition, more = _beside(dialect, columns, until, beyond="<", last="<=", number=len(parameters))
+        conditions.append(condition)
+        parameters += more
+    if conditions:
+        sql += f" WHERE {' AND '.join(conditions)}"
     sql += f" ORDER BY {', '.join(columns)}"
     if limit is not None:
         sql += f" LIMIT {limit:d}"
+    if offset:
+        sql += f" OFFSET {offset:d}"
     return Statement(sql, parameters)
 
 
@@ -68,10 +87,17 @@ def _select(dialect: Dialect, table: Table) -> str:
     return f"SELECT {', '.join(columns)} FROM {qualified(dialect, table.name)}"  # noqa: S608 - identifiers are quoted
 
 
-def _behind(dialect: Dialect, columns: Sequence[str], values: Sequence[Any], last: str) -> tuple[str, tuple[Any, ...]]:
-    """Returns the condition that a row stands behind `values` in the order of `columns`, and its parameters."""
+def _beside(
+    dialect: Dialect, columns: Sequence[str], values: Sequence[Any], *, beyond: str, last: str, number: int
+) -> tuple[str, tuple[Any, ...]]:
+    """Returns the condition that a row stands on one side of `values` in the order of `columns`, and its parameters.
+
+    Args:
+        beyond: `>` or `<`; `last` is the same or lets in the values themselves.
+        number: of the last parameter before these.
+    """
     if dialect.compares_rows or len(columns) == 1:
-        marks = [dialect.parameter(number) for number in range(1, len(columns) + 1)]
+        marks = [dialect.parameter(number + place) for place in range(1, len(columns) + 1)]
         if len(columns) == 1:
             return f"{columns[0]} {last} {marks[0]}", tuple(values)
         return f"({', '.join(columns)}) {last} ({', '.join(marks)})", tuple(values)
@@ -79,12 +105,12 @@ def _behind(dialect: Dialect, columns: Sequence[str], values: Sequence[Any], las
     condition = ""
     parameters: list[Any] = []
     for depth, (column, value) in enumerate(zip(columns, values, strict=True)):
-        first = dialect.parameter(len(parameters) + 1)
+        first = dialect.parameter(number + len(parameters) + 1)
         parameters.append(value)
         if depth == len(columns) - 1:
             condition += f"{column} {last} {first}"
         else:
-            second = dialect.parameter(len(parameters) + 1)
+            second = dialect.parameter(number + len(parameters) + 1)
             parameters.append(value)
-            condition += f"{column} >= {first} AND ({column} > {second} OR ("
+            condition += f"{column} {beyond}= {first} AND ({column} {beyond} {second} OR ("
     return condition + "))" * (len(columns) - 1), tuple(parameters)

@@ -17,7 +17,7 @@ from connectors.testing.rules.base import Rules, rule
 from connectors.testing.trial import Breach, Trial
 from connectors.testing.watching import Holdings, closing_warnings, growth, holdings
 
-__all__ = ["StoppingRules", "spread"]
+__all__ = ["StoppingRules", "check_whole", "spread"]
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class StoppingRules(Rules):
             at, checkpoint = part.checkpoints[0]
             joined += [item for item in part.items[:at] if not isinstance(item, Checkpoint)]
             state = through_json(checkpoint.state)
-        _check_whole(whole, joined, "stopped at each checkpoint")
+        check_whole(whole, joined, "stopped at each checkpoint")
 
     @rule()
     async def test_closing_in_the_middle_releases_everything(self, trial: Trial) -> None:
@@ -212,10 +212,11 @@ async def _check_resuming(trial: Trial, filtering: Filter | None) -> None:
         if rest.misshapen:
             raise Breach(f"behind {checkpoint}, {rest.misshapen[0]}", "yield the same items as without a checkpoint")
         joined = [item for item in (*whole.items[:at], *rest.items) if not isinstance(item, Checkpoint)]
-        _check_whole(whole, joined, f"going on behind {checkpoint}")
+        check_whole(whole, joined, f"going on behind {checkpoint}")
 
 
-def _check_whole(whole: Reading, joined: list[Any], what: str) -> None:
+def check_whole(whole: Reading, joined: list[Any], what: str) -> None:
+    """Raises Breach when what was read in several parts, `joined`, is not what was read at once."""
     found = {_key(item) for item in joined}
     wanted = {_key(item) for item in whole.items if not isinstance(item, Checkpoint)}
     if lost := wanted - found:

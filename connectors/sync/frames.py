@@ -1,0 +1,133 @@
+"""What a reader process sends, as bytes: one letter for the kind, a JSON head, and what is no JSON behind it."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+import orjson
+
+from connectors.backends.ports import DIGEST_SIZE, HASH_SIZE
+from connectors.errors import (
+    ConfigurationError,
+    ConnectorsError,
+    InvalidFilteringError,
+    RetryableError,
+    SkippableError,
+    SuspendSync,
+    SyncError,
+)
+from connectors.source import LazyDownload
+from connectors.sync.page import Page, ReadPage
+
+__all__ = [
+    "CHECKPOINT", "DONE", "DOWNLOADED", "FAILED", "PAGE", "REFUSED", "SKIPPED", "error_from", "error_head",
+    "extra_from", "frame", "opened", "page_frame", "page_from",
+]  # fmt: skip
+
+PAGE: Final = b"P"
+CHECKPOINT: Final = b"C"
+SKIPPED: Final = b"S"
+REFUSED: Final = b"R"
+DONE: Final = b"D"
+FAILED: Final = b"E"
+DOWNLOADED: Final = b"L"
+
+_LENGTH: Final = 4
+_CONFIGURATION: Final[dict[str, type[ConfigurationError]]] = {
+    kind.__name__: kind for kind in (ConfigurationError, InvalidFilteringError)
+}
+_PLAIN: Final[dict[str, type[ConnectorsError]]] = {kind.__name__: kind for kind in (SkippableError, SuspendSync)}
+
+
+def frame(kind: bytes, head: Any, *parts: bytes) -> tuple[bytes, ...]:
+    """Returns the parts of a frame."""
+    packed = orjson.dumps(head)
+    return kind, len(packed).to_bytes(_LENGTH, "big"), packed, *parts
+
+
+def opened(content: bytes) -> tuple[bytes, Any, memoryview]:
+    """Returns kind, head and rest of a frame; raises ValueError for what is none."""
+    start = 1 + _LENGTH
+    end = start + int.from_bytes(content[1:start], "big")
+    return content[:1], orjson.loads(content[start:end]), memoryview(content)[end:]
+
+
+def page_frame(page: Page, lazies: dict[int, int]) -> tuple[bytes, ...]:
+    """Returns a page as the parts of a frame.
+
+    Args:
+        lazies: position → number under which the reader keeps the download.
+    """
+    bodies = [body or b"" for body in page.bodies]
+    head = {
+        "ids": page.ids,
+        "sizes": [len(body) for body in bodies],
+        "lazies": list(lazies.items()),
+        "read": page.read,
+        "filtered": page.filtered,
+    }
+    return frame(PAGE, head, b"".join(page.digests()), b"".join(page.hashes()), b"".join(bodies))
+
+
+def page_from(head: Any, rest: memoryview, lazy: Callable[[int], LazyDownload]) -> ReadPage:
+    """Returns the page that a frame holds; raises ValueError, KeyError or TypeError where it does not hold one.
+
+    Args:
+        lazy: makes the download that the reader keeps under a number.
+    """
+    ids, sizes = head["ids"], head["sizes"]
+    number = len(ids)
+    digests, hashes = rest[: number * DIGEST_SIZE], rest[number * DIGEST_SIZE : number * (DIGEST_SIZE + HASH_SIZE)]
+    content = rest[number * (DIGEST_SIZE + HASH_SIZE) :]
+    if len(sizes) != number or sum(sizes) != len(content) or head["read"] != number + head["filtered"]:
+        raise ValueError("its numbers do not fit each other")
+    bodies: list[bytes | None] = []
+    at = 0
+    for size in sizes:
+        bodies.append(bytes(content[at : at + size]))
+        at += size
+    return ReadPage(
+        ids,
+        bodies,
+        [bytes(digests[at : at + DIGEST_SIZE]) for at in range(0, number * DIGEST_SIZE, DIGEST_SIZE)],
+        [bytes(hashes[at : at + HASH_SIZE]) for at in range(0, number * HASH_SIZE, HASH_SIZE)],
+        lazies={int(position): lazy(int(kept)) for position, kept in head["lazies"]},
+        read=head["read"],
+        filtered=head["filtered"],
+    )
+
+
+def extra_from(size: int | None, rest: memoryview) -> dict[str, Any]:
+    """Returns what a download brought, `_attachment` as bytes; raises ValueError for what is none."""
+    extra: dict[str, Any] = json.loads(bytes(rest[size or 0 :]), parse_float=Decimal)
+    return extra if size is None else {**extra, "_attachment": bytes(rest[:size])}
+
+
+def error_head(error: BaseException) -> dict[str, Any]:
+    """Returns an error as JSON."""
+    ours = isinstance(error, ConnectorsError)
+    return {
+        "kind": type(error).__name__,
+        "message": str(error),
+        "field": getattr(error, "field", None) if ours else None,
+        "retry_after": getattr(error, "retry_after", None) if ours else None,
+        "place": "" if ours else "".join(traceback.format_exception(error)),
+    }
+
+
+def error_from(head: Any) -> Exception:
+    """Returns the error again; one that is not of the project as one of the same name, with its place as a note."""
+    kind, message, place = str(head["kind"]), str(head["message"]), str(head["place"])
+    if place:
+        foreign: Exception = type(kind, (Exception,), {})(message)
+        foreign.add_note(place)
+        return foreign
+    if kind == "RetryableError":
+        return RetryableError(message, retry_after=head["retry_after"])
+    if kind in _CONFIGURATION:
+        return _CONFIGURATION[kind](message, field=head["field"])
+    return _PLAIN.get(kind, SyncError)(message)

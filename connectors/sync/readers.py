@@ -1,0 +1,304 @@
+"""Several processes read the partitions of one source; here they become one stream again, as if one had read them.
+
+The owner of the sync alone holds ledger, seen set, counters and checkpoints, so that all promises are kept where they
+always are: it takes the pages of all readers one after the other. A reader that dies costs what it had read since its
+last checkpoint, which another one reads again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from functools import partial
+from inspect import signature
+from typing import Any, Final, NamedTuple
+
+from connectors.errors import RetryableError, SyncError
+from connectors.processes import Channel
+from connectors.runtime import Runtime
+from connectors.source import Checkpoint, LazyDownload, Skipped
+from connectors.sync import frames
+from connectors.sync.context import ReaderPlan, ReaderProcess, SyncContext
+from connectors.sync.page import ReadPage, Refused
+from connectors.sync.split import Split
+
+__all__ = ["Readers", "full_stream", "split_up"]
+
+#: With fewer documents the start of the processes costs more than they save.
+_WORTHWHILE: Final = 50_000
+#: How often a partition is begun again by another reader without having got further.
+_TRIES: Final = 3
+#: Seconds that a reader may take to close its source and end.
+_CLOSING: Final = 5.0
+
+
+async def split_up(context: SyncContext, checkpoint: Any, held: int) -> Split | None:
+    """Returns the partitions in which several processes shall read; None where one is enough, or has begun alone.
+
+    Args:
+        checkpoint: what the sync goes on behind, if it does.
+        held: documents that the index holds of the connector.
+    """
+    if checkpoint is not None:
+        return Split.of(checkpoint)
+    plan = context.readers
+    # A first sync may be of any size: the source knows. And who counts what changed rules drop has to see it.
+    if plan is None or plan.number < 2 or 0 < held < _WORTHWHILE or context.changed("basic_rules"):
+        return None
+    source = context.source
+    # A subclass may have a `get_docs` of its own, made before there were partitions.
+    if not (source.resumable and source.partitioned and "partition" in signature(source.get_docs).parameters):
+        return None
+    partitions = await source.partitions(context.filtering)
+    return Split(partitions, source.sync_cursor()) if len(partitions) > 1 else None
+
+
+def full_stream(context: SyncContext, checkpoint: Any, split: Split | None) -> AsyncIterator[Any]:
+    """Returns the stream of a full sync: what the source yields, or what several processes read of it."""
+    if split is None:
+        source, filtering = context.source, context.filtering
+        return source.get_docs(filtering) if checkpoint is None else source.get_docs(filtering, checkpoint=checkpoint)
+    if context.readers is None:
+        raise SyncError("this sync was begun by several processes, and there is nobody to start them")
+    every = context.config.checkpoint_interval
+    return Readers(split, context.readers, every=every, runtime=context.runtime, logger=context.logger).stream()
+
+
+class _Lost(NamedTuple):
+    """A reader has ended without having been told to."""
+
+    how: str
+
+
+class _Ready(NamedTuple):
+    """A reader can be told what to read."""
+
+
+class _Done(NamedTuple):
+    """A reader has read its partition to the end."""
+
+
+class _Settled(NamedTuple):
+    """Nothing that a reader keeps is wanted any more."""
+
+
+class _Link:
+    """One reader, as its owner sees it.
+
+    Attributes:
+        partition: number of the one that it reads.
+        held: numbers of the downloads that it keeps.
+    """
+
+    def __init__(self, channel: Channel, settled: Callable[[_Link], None]) -> None:
+        self.channel = channel
+        self.partition: int | None = None
+        self.held: set[int] = set()
+        self._settled = settled
+        self._unwanted: list[int] = []
+        self._awaited: dict[int, asyncio.Future[dict[str, Any]]] = {}
+
+    def lazy(self, number: int) -> LazyDownload:
+        """Returns a download that the reader keeps."""
+        self.held.add(number)
+        return partial(self._download, number)
+
+    async def _download(self, number: int, *, doit: bool = True, timestamp: Any = None) -> Mapping[str, Any] | None:  # noqa: ARG002 - the reader has the original
+        if not doit:
+            self._unwanted.append(number)
+            self._forget(number)
+            return None
+        self._awaited[number] = asyncio.get_running_loop().create_future()
+        self.channel.tell(fetch=number)
+        try:
+            return await self._awaited[number]
+        except asyncio.CancelledError:
+            self._unwanted.append(number)
+            raise
+        finally:
+            del self._awaited[number]
+            self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        self.held.discard(number)
+        if not self.held:
+            self._settled(self)
+
+    def answer(self, number: int, outcome: dict[str, Any] | Exception) -> None:
+        """Takes what became of a download; one that nobody waits for any more is dropped."""
+        awaited = self._awaited.get(number)
+        if awaited is None or awaited.done():
+            return
+        if isinstance(outcome, Exception):
+            awaited.set_exception(outcome)
+        else:
+            awaited.set_result(outcome)
+
+    def taken(self) -> None:
+        """Tells the reader that there is room for another page, and what it need not keep."""
+        self.channel.tell(taken=1, drop=self._unwanted)
+        self._unwanted.clear()
+
+
+class Readers:
+    """The readers of one sync.
+
+    Args:
+        split: the partitions; it is brought up to date as they are read.
+        every: seconds between two checkpoints of the stream, at least.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        plan: ReaderPlan,
+        *,
+        every: float,
+        runtime: Runtime,
+        logger: logging.Logger | logging.LoggerAdapter[Any],
+    ) -> None:
+        self._split = split
+        self._plan = plan
+        self._every = every
+        self._runtime = runtime
+        self._logger = logger
+        self._todo = split.open[::-1]
+        self._tries = Counter[int]()
+        self._links: list[_Link] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._events: asyncio.Queue[tuple[_Link | None, Any]] = asyncio.Queue()
+        self._told_at = float("-inf")
+
+    async def stream(self) -> AsyncGenerator[Any, None]:
+        """Yields `ReadPage`, `Refused`, `Skipped`, and a `Checkpoint` of the whole split now and then.
+
+        Raises:
+            RetryableError: readers ended again and again, or one with files that were still to be fetched.
+            Exception: what the source raised.
+        """
+        number = min(self._plan.number, len(self._todo))
+        self._logger.info("%s processes read what is left of %s partitions", number, len(self._split))
+        for _ in range(number):
+            self._employ()
+        try:
+            while self._split.open or any(link.held for link in self._links):
+                link, item = await self._events.get()
+                if isinstance(item, Exception):
+                    raise item
+                if link is None:
+                    continue
+                if isinstance(item, ReadPage | Refused | Skipped):
+                    yield item
+                    if isinstance(item, ReadPage):
+                        link.taken()
+                elif self._note(link, item) and self._is_time():
+                    yield Checkpoint(self._split.to_checkpoint())
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+
+    def _note(self, link: _Link, item: Any) -> bool:
+        """Takes what is no document; returns whether the sync has got further."""
+        partition = link.partition
+        if isinstance(item, Checkpoint) and partition is not None:
+            self._split.reach(partition, item.state)
+            self._tries[partition] = 0
+            return True
+        if isinstance(item, _Lost):
+            self._replace(link, item)
+        elif isinstance(item, _Ready):
+            self._assign(link)
+        elif isinstance(item, _Done) and partition is not None:
+            self._split.finish(partition)
+            self._assign(link)
+            return True
+        return False
+
+    def _is_time(self) -> bool:
+        now = self._runtime.monotonic()
+        if now - self._told_at < self._every:
+            return False
+        self._told_at = now
+        return True
+
+    def _assign(self, link: _Link) -> None:
+        link.partition = self._todo.pop() if self._todo else None
+        if link.partition is not None:
+            partition, checkpoint = self._split.assignment(link.partition)
+            link.channel.tell(read=partition, checkpoint=checkpoint)
+
+    def _replace(self, link: _Link, lost: _Lost) -> None:
+        """Has another reader go on behind the last checkpoint of one that is lost."""
+        self._links.remove(link)
+        number = link.partition
+        if link.held:
+            raise RetryableError(f"a process that read the source is lost with files yet to be fetched: {lost.how}")
+        if number is None:
+            return
+        self._tries[number] += 1
+        if self._tries[number] >= _TRIES:
+            raise RetryableError(f"the processes that read part {number + 1} of the source do not last: {lost.how}")
+        self._logger.warning("a process that read the source is lost, another one goes on: %s", lost.how)
+        self._todo.append(number)
+        self._employ()
+
+    # One reader
+
+    def _employ(self) -> None:
+        task = asyncio.create_task(self._attend())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _attend(self) -> None:
+        """Starts a reader, and hears what it says until it ends."""
+        process: ReaderProcess | None = None
+        link: _Link | None = None
+        try:
+            process = await self._plan.start()
+            link = _Link(await Channel.open(process.end), lambda link: self._events.put_nowait((link, _Settled())))
+            self._links.append(link)
+            self._events.put_nowait((link, _Ready()))
+            while (content := await link.channel.receive()) is not None:
+                self._hear(link, content)
+            if not await process.ended(_CLOSING):
+                await process.kill()
+            self._events.put_nowait((link, _Lost(process.how_it_ended)))
+        except Exception as error:  # noqa: BLE001 - raised by the stream, in its place
+            self._events.put_nowait((link, error))
+        finally:
+            if link is not None:
+                link.channel.close()
+            if process is not None and not await process.ended(_CLOSING):
+                await process.kill()
+
+    def _hear(self, link: _Link, content: bytes) -> None:
+        try:
+            kind, head, rest = frames.opened(content)
+            if kind == frames.DOWNLOADED:
+                number, error, size = head
+                link.answer(number, frames.extra_from(size, rest) if error is None else frames.error_from(error))
+                return
+            item = self._item(link, kind, head, rest)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise SyncError(f"a process that reads the source sent what cannot be understood: {error}") from error
+        self._events.put_nowait((link, item))
+
+    @staticmethod
+    def _item(link: _Link, kind: bytes, head: Any, rest: memoryview) -> Any:
+        if kind == frames.PAGE:
+            return frames.page_from(head, rest, link.lazy)
+        if kind == frames.CHECKPOINT:
+            return Checkpoint(head)
+        if kind == frames.SKIPPED:
+            return Skipped(*head)
+        if kind == frames.REFUSED:
+            return Refused(*head)
+        if kind == frames.DONE:
+            return _Done()
+        if kind == frames.FAILED:
+            return frames.error_from(head)
+        raise ValueError(f"the kind {kind!r}")
