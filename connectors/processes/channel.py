@@ -12,6 +12,7 @@ import orjson
 __all__ = ["Channel"]
 
 _LENGTH: Final = 4
+_BUFFER: Final = 1 << 20
 #: A longer frame is none of ours: the two ends have lost step.
 _LONGEST: Final = 2**31 - 1
 
@@ -27,7 +28,9 @@ class Channel:
     async def open(cls, end: socket.socket) -> Channel:
         """Takes a connected socket over."""
         end.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=end)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # a page or two, in place of a part of one
+            end.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+        reader, writer = await asyncio.open_connection(sock=end, limit=_BUFFER)
         return cls(reader, writer)
 
     def post(self, *parts: bytes) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from connectors.errors import SkippableError, SyncError, describe
 from connectors.filtering.basic_rule import BasicRuleEngine
 from connectors.source import BaseDataSource, Document, LazyDownload
-from connectors.sync.dropped import DroppedDocuments
 from connectors.sync.encode import MAX_ID_BYTES
 from connectors.sync.page import Page, Refused
+
+if TYPE_CHECKING:
+    from connectors.sync.dropped import DroppedDocuments
 
 __all__ = ["EXCLUDE", "Intake"]
 

@@ -179,7 +179,8 @@ class Readers:
             Exception: what the source raised.
         """
         number = min(self._plan.number, len(self._todo))
-        self._logger.info("%s processes read what is left of %s partitions", number, len(self._split))
+        who = "one process reads" if number == 1 else f"{number} processes read"
+        self._logger.info("%s what is left of %s partitions", who, len(self._split))
         for _ in range(number):
             self._employ()
         try:
