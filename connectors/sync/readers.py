@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from inspect import signature
 from typing import Any, Final, NamedTuple
@@ -22,6 +22,7 @@ from connectors.source import Checkpoint, LazyDownload, Skipped
 from connectors.sync import frames
 from connectors.sync.context import ReaderPlan, ReaderProcess, SyncContext
 from connectors.sync.page import ReadPage, Refused
+from connectors.sync.reading import PAGES_AHEAD
 from connectors.sync.split import Split
 
 __all__ = ["Readers", "full_stream", "split_up"]
@@ -30,6 +31,8 @@ __all__ = ["Readers", "full_stream", "split_up"]
 _WORTHWHILE: Final = 50_000
 #: How often a partition is begun again by another reader without having got further.
 _TRIES: Final = 3
+#: Seconds for which what was read waits for the checkpoint that covers it.
+_LONGEST_WAIT: Final = 1.0
 #: Seconds that a reader may take to close its source and end.
 _CLOSING: Final = 5.0
 
@@ -80,6 +83,17 @@ class _Done(NamedTuple):
     """A reader has read its partition to the end."""
 
 
+class _Page(NamedTuple):
+    """A page, and the numbers of its downloads."""
+
+    page: ReadPage
+    numbers: list[int]
+
+
+class _Overdue(NamedTuple):
+    """What a reader sent has waited long enough for a checkpoint."""
+
+
 class _Settled(NamedTuple):
     """Nothing that a reader keeps is wanted any more."""
 
@@ -89,20 +103,22 @@ class _Link:
 
     Attributes:
         partition: number of the one that it reads.
-        held: numbers of the downloads that it keeps.
+        held: numbers of the downloads that it keeps and that somebody may want.
+        waiting: what it sent and the sync has not taken; the oldest of it came at `since`.
     """
 
     def __init__(self, channel: Channel, settled: Callable[[_Link], None]) -> None:
         self.channel = channel
         self.partition: int | None = None
         self.held: set[int] = set()
+        self.waiting: list[_Page | Refused | Skipped] = []
+        self.since = 0.0
         self._settled = settled
         self._unwanted: list[int] = []
         self._awaited: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
     def lazy(self, number: int) -> LazyDownload:
         """Returns a download that the reader keeps."""
-        self.held.add(number)
         return partial(self._download, number)
 
     async def _download(self, number: int, *, doit: bool = True, timestamp: Any = None) -> Mapping[str, Any] | None:  # noqa: ARG002 - the reader has the original
@@ -135,6 +151,11 @@ class _Link:
             awaited.set_exception(outcome)
         else:
             awaited.set_result(outcome)
+
+    def release(self) -> Iterator[_Page | Refused | Skipped]:
+        """Yields what waits."""
+        waiting, self.waiting = self.waiting, []
+        yield from waiting
 
     def taken(self) -> None:
         """Tells the reader that there is room for another page, and what it need not keep."""
@@ -169,6 +190,8 @@ class Readers:
         self._links: list[_Link] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._events: asyncio.Queue[tuple[_Link | None, Any]] = asyncio.Queue()
+        #: Partitions of which more was taken than their checkpoint covers.
+        self._uncovered: set[int] = set()
         self._told_at = float("-inf")
 
     async def stream(self) -> AsyncGenerator[Any, None]:
@@ -185,16 +208,17 @@ class Readers:
             self._employ()
         try:
             while self._split.open or any(link.held for link in self._links):
-                link, item = await self._events.get()
-                if isinstance(item, Exception):
+                link, item = await self._next()
+                if link is None:  # it never was
                     raise item
-                if link is None:
-                    continue
-                if isinstance(item, ReadPage | Refused | Skipped):
-                    yield item
-                    if isinstance(item, ReadPage):
+                for found in self._advance(link, item):
+                    if isinstance(found, _Page):
+                        link.held.update(found.numbers)
+                        yield found.page
                         link.taken()
-                elif self._note(link, item) and self._is_time():
+                    else:
+                        yield found
+                if isinstance(item, Checkpoint | _Done) and not self._uncovered and self._is_time():
                     yield Checkpoint(self._split.to_checkpoint())
         finally:
             for task in self._tasks:
@@ -202,22 +226,56 @@ class Readers:
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
-    def _note(self, link: _Link, item: Any) -> bool:
-        """Takes what is no document; returns whether the sync has got further."""
+    async def _next(self) -> tuple[_Link | None, Any]:
+        """Returns the next thing that a reader sent, or that what one sent has waited long enough."""
+        waiting = [link for link in self._links if link.waiting]
+        if not waiting:
+            return await self._events.get()
+        oldest = min(waiting, key=lambda link: link.since)
+        try:
+            async with asyncio.timeout_at(oldest.since + _LONGEST_WAIT):
+                return await self._events.get()
+        except TimeoutError:
+            return oldest, _Overdue()
+
+    def _advance(self, link: _Link, item: Any) -> Iterator[_Page | Refused | Skipped]:
+        """Takes what a reader sent; yields what is to be taken into the sync now.
+
+        What was read waits for the checkpoint that covers it, as long as that is near: so it is either counted and
+        never read again, or read again and not counted.
+        """
         partition = link.partition
-        if isinstance(item, Checkpoint) and partition is not None:
+        if isinstance(item, _Page | Refused | Skipped):
+            if not link.waiting:
+                link.since = self._runtime.monotonic()
+            link.waiting.append(item)
+            if sum(isinstance(each, _Page) for each in link.waiting) >= PAGES_AHEAD:
+                yield from self._uncover(link)
+        elif isinstance(item, _Overdue):
+            yield from self._uncover(link)
+        elif isinstance(item, Exception):  # what was read before it is kept
+            yield from self._uncover(link)
+            raise item
+        elif isinstance(item, Checkpoint) and partition is not None:
+            yield from link.release()
             self._split.reach(partition, item.state)
+            self._uncovered.discard(partition)
             self._tries[partition] = 0
-            return True
-        if isinstance(item, _Lost):
+        elif isinstance(item, _Done) and partition is not None:
+            yield from link.release()
+            self._split.finish(partition)
+            self._uncovered.discard(partition)
+            self._assign(link)
+        elif isinstance(item, _Lost):
             self._replace(link, item)
         elif isinstance(item, _Ready):
             self._assign(link)
-        elif isinstance(item, _Done) and partition is not None:
-            self._split.finish(partition)
-            self._assign(link)
-            return True
-        return False
+
+    def _uncover(self, link: _Link) -> Iterator[_Page | Refused | Skipped]:
+        """Yields what waits without the checkpoint that covers it; till then there is none of the whole split."""
+        if link.waiting and link.partition is not None:
+            self._uncovered.add(link.partition)
+        yield from link.release()
 
     def _is_time(self) -> bool:
         now = self._runtime.monotonic()
@@ -291,7 +349,7 @@ class Readers:
     @staticmethod
     def _item(link: _Link, kind: bytes, head: Any, rest: memoryview) -> Any:
         if kind == frames.PAGE:
-            return frames.page_from(head, rest, link.lazy)
+            return _Page(frames.page_from(head, rest, link.lazy), [kept for _, kept in head["lazies"]])
         if kind == frames.CHECKPOINT:
             return Checkpoint(head)
         if kind == frames.SKIPPED:

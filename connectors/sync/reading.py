@@ -33,7 +33,7 @@ __all__ = ["PAGES_AHEAD", "Reader", "ReaderJob", "run_reader"]
 
 #: Pages that a reader may have sent and the owner has not taken.
 PAGES_AHEAD: Final = 8
-#: Seconds between two checkpoints of a partition; the owner stores one a second at most.
+#: Seconds between two checkpoints of a partition that make small pages; the owner stores one a second at most.
 _CHECKPOINTS_EVERY: Final = 0.2
 #: Seconds after which the loop is given back while documents come without a pause.
 _SLICE: Final = 0.004
@@ -82,7 +82,6 @@ class Reader:
         self._flushing = asyncio.Lock()
         self._page = Page()
         self._begun = 0.0
-        self._state: Checkpoint | None = None
         self._told_at = float("-inf")
         self._slice_ends = 0.0
         self._kept: dict[int, tuple[LazyDownload, Any]] = {}
@@ -148,12 +147,10 @@ class Reader:
 
     async def _read(self, source: BaseDataSource, intake: Intake, assignment: Mapping[str, Any]) -> None:
         """Reads one partition to its end."""
-        self._state = None
         async with aclosing(cast("Any", self._stream(source, assignment))) as stream:
             async for item in stream:
                 if item.__class__ is Checkpoint:
-                    self._state = item
-                    await self._tell_state()
+                    await self._reach(item)
                 elif item.__class__ is Skipped:
                     await self._flush()
                     document_id = None if item.id is None else intake.identify(item.id)
@@ -171,7 +168,6 @@ class Reader:
                     await self._flush()
                 await self._give_back()
         await self._flush()
-        await self._tell_state(always=True)
 
     async def _give_back(self) -> None:
         now = self._runtime.monotonic()
@@ -179,15 +175,14 @@ class Reader:
             await asyncio.sleep(0)
             self._slice_ends = now + _SLICE
 
-    async def _tell_state(self, *, always: bool = False) -> None:
-        """Sends the last checkpoint, after all that it covers, if the time has come."""
+    async def _reach(self, checkpoint: Checkpoint) -> None:
+        """Sends a checkpoint right behind all that it covers; one that comes too soon is left out."""
         now = self._runtime.monotonic()
-        if self._state is None or (now - self._told_at < _CHECKPOINTS_EVERY and not always):
+        if len(self._page) < PAGE_DOCUMENTS // 2 and now - self._told_at < _CHECKPOINTS_EVERY:
             return
         self._told_at = now
         await self._flush()
-        state, self._state = self._state, None
-        await self._channel.send(*frames.frame(frames.CHECKPOINT, state.state))
+        await self._channel.send(*frames.frame(frames.CHECKPOINT, checkpoint.state))
 
     async def _flush(self) -> None:
         """Sends what has gathered, as soon as there is room for it."""
