@@ -23,7 +23,10 @@ ENCODING_VERSION: Final = "1"
 #: Longer ids are hashed, since the servers refuse them.
 MAX_ID_BYTES: Final = 512
 
-_OPTIONS: Final = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+#: orjson reserves eight bytes for each character of a text, and what it returns keeps them: a body would hold up to
+#: eight times its size while it waits to be written. So it appends a newline, and the slice that cuts it off is a copy
+#: of the right size, which costs less than the pages that it saves.
+_OPTIONS: Final = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 _LENIENT_OPTIONS: Final = _OPTIONS | orjson.OPT_NON_STR_KEYS
 _NETWORK_TYPES: Final = (IPv4Address, IPv6Address, IPv4Interface, IPv6Interface, IPv4Network, IPv6Network)
 _MAX_DEPTH: Final = 200
@@ -65,11 +68,11 @@ def encode(document: dict[str, Any]) -> bytes:
         SkippableError: a value has no JSON form.
     """
     try:
-        return orjson.dumps(document, _default, _OPTIONS)
+        return orjson.dumps(document, _default, _OPTIONS)[:-1]
     except (TypeError, ValueError, RecursionError):
         pass
     try:
-        return orjson.dumps(_mend(document, 0), _default, _LENIENT_OPTIONS)
+        return orjson.dumps(_mend(document, 0), _default, _LENIENT_OPTIONS)[:-1]
     except (TypeError, ValueError, RecursionError) as error:
         raise SkippableError(f"the document cannot be encoded: {error}") from None
 

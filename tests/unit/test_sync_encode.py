@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from ipaddress import ip_address, ip_network
@@ -69,3 +70,18 @@ def test_a_document_that_is_nested_without_end_costs_only_itself() -> None:
         deep = [deep]
     with pytest.raises(SkippableError, match="cannot be encoded"):
         encode({"v": ["\udcff", deep]})
+
+
+def test_what_waits_to_be_written_holds_no_more_than_its_bytes() -> None:
+    text = "words of a page. " * 500
+    quickly: dict[str, Any] = {"text": text}
+    slowly: dict[Any, Any] = {"text": text, 7: text}
+    for given in (quickly, slowly):
+        encode(given)
+        tracemalloc.start()
+        try:
+            bodies = [encode(given) for _ in range(100)]
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 1.1 * sum(map(len, bodies))
