@@ -1,0 +1,233 @@
+"""A simulated process: one daemon of the real service, and the ways in which a process ends or stands still."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+
+from connectors.backends.ports import Destination, Store
+from connectors.config import Config, ConfigFile
+from connectors.errors import ConnectorsError
+from connectors.runtime import Runtime
+from connectors.service.daemon import Daemon
+from connectors.service.job_run import Services
+from connectors.service.metrics import Metrics
+from connectors.service.operations import Operations
+from connectors.service.registry import Registry, SourceCatalog
+from connectors.service.reporting import ProgressReporter
+from connectors.service.worker import Worker
+from connectors.sync.counters import Counters
+from connectors.sync.limits import FlightLimit
+from tests.simulation.kernel import EPOCH, OWNER, Owner
+from tests.simulation.records import StoreClient
+from tests.simulation.server import DestinationClient
+from tests.simulation.source import SimulatedSource
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+__all__ = ["Machine", "Process"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Machine:
+    """A disk, and the processes that share it. A killed process leaves the disk as it was at that instant: those who
+    come after it work on a copy, so that nothing of it can be written any more."""
+
+    name: str
+    base: Path
+    generation: int = 0
+    processes: dict[Process, None] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where processes that start now keep their files."""
+        return self.base / f"{self.name}-{self.generation}"
+
+
+class _Clock(Runtime):
+    """Time, randomness and threads of one process."""
+
+    def __init__(self, process: Process, random: Random, skew: float) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(wall=lambda: EPOCH + skew + loop.time(), random=random)
+        object.__setattr__(self, "_process", process)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await cast("Process", self._process).gate()  # type: ignore[attr-defined]  # the class is frozen, see above
+
+    async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        process = cast("Process", self._process)  # type: ignore[attr-defined]  # see above
+        await process.gate()
+        await asyncio.sleep(process.world.random.random() if process.world.chance("disk slow") else 0)
+        if process.dead:
+            raise asyncio.CancelledError
+        process.in_file_work = True
+        try:
+            return function(*args, **kwargs)
+        finally:
+            process.in_file_work = False
+
+
+class _File:
+    """The config file, as one process sees it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._seen = world.edition
+
+    def poll(self) -> Config | None:
+        """Returns the configuration when it was edited since the last look."""
+        if self._seen == self._world.edition:
+            return None
+        self._seen = self._world.edition
+        return self._world.config()
+
+
+class _Reporter(ProgressReporter):
+    """Also sees that no more waits than may."""
+
+    process: Process
+
+    def progress(self, connector_id: str, counters: Counters, queued: int) -> None:
+        super().progress(connector_id, counters, queued)
+        sync = self.process.config.sync
+        # A page, and the batches that may wait behind those that are being sent.
+        most = 256 + (sync.writes_in_flight + 3) * sync.batch_documents
+        if queued > most:
+            self.process.world.fail(f"{queued} operations wait, and {most} may")
+
+
+class Process(Owner):
+    """One daemon."""
+
+    #: Whether it is spared all faults.
+    spared = False
+
+    def __init__(self, world: World, machine: Machine, number: int, skew: float) -> None:
+        super().__init__(f"{machine.name}:{number}")
+        self.world = world
+        self.machine = machine
+        self.config = world.config()
+        self.in_file_work = False
+        self._moving = asyncio.Event()
+        self._moving.set()
+        self._stop = asyncio.Event()
+        self.done = asyncio.Event()
+        self._daemon = self._build(skew)
+        machine.processes[self] = None
+
+    def _build(self, skew: float) -> Daemon:
+        world = self.world
+        clock = _Clock(self, world.random, skew)
+        store = cast("Store", StoreClient(self, world.store))
+        destination = cast("Destination", DestinationClient(self, world.server))
+        catalog = SourceCatalog({"sim": "tests.simulation.source:SimulatedSource"})
+        traits = {
+            "process": self,
+            "resumable": world.plan.resumable,
+            "incremental_sync_enabled": world.plan.incremental,
+        }
+        catalog._loaded["sim"] = type("Source", (SimulatedSource,), traits)
+        metrics = Metrics(wall=clock.time)
+        reporter = _Reporter(metrics, clock)
+        reporter.process = self
+        sync = self.config.sync
+        services = Services(
+            destination=destination,
+            store=store,
+            service=self.config.service,
+            sync=sync,
+            runtime=clock,
+            limit=FlightLimit(sync.writes_in_flight, sync.bytes_in_flight, body=sync.batch_bytes),
+            data_dir=self.machine.folder,
+            worker=self.name,
+            observer=reporter,
+        )
+        return Daemon(
+            self.config,
+            cast("ConfigFile", _File(world)),
+            store=store,
+            destination=destination,
+            registry=Registry(store, catalog),
+            worker=Worker(services, catalog, self.config, metrics),
+            operations=Operations(store, destination, clock, self.name),
+            metrics=metrics,
+            runtime=clock,
+            on_config=lambda _: None,
+        )
+
+    # Life
+
+    def start(self) -> None:
+        """Begins to run; `done` is set at the end."""
+        context = Context()
+        context.run(OWNER.set, self)
+        asyncio.get_running_loop().create_task(self._run(), context=context)
+
+    async def _run(self) -> None:
+        self.world.note(self.name, f"starts, in {self.machine.folder.name}")
+        try:
+            await self._daemon.run(self._stop)
+        except ConnectorsError as error:
+            self.world.note(self.name, f"ends at its start: {error}")
+        except Exception as error:  # noqa: BLE001 - a defect, whatever it is
+            if not self.dead:
+                self.world.fail(f"{self.name} breaks down: {error!r}", error)
+        finally:
+            if not self.dead:
+                self.world.note(self.name, "has ended")
+                self.dead = True
+                self.machine.processes.pop(self, None)
+                self.done.set()
+
+    async def gate(self) -> None:
+        """Passed at each call to the outside: a process that stands still waits here, a dead one goes no further."""
+        while not self._moving.is_set() and not self.dead:
+            await self._moving.wait()
+        if self.dead:
+            raise asyncio.CancelledError
+
+    def stood_still(self) -> bool:
+        """Whether the process stands still at this moment, and so cannot know what time it is."""
+        return not self._moving.is_set()
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self._stop.set()
+
+    def stand_still(self) -> None:
+        """SIGSTOP, or a machine that swaps."""
+        self._moving.clear()
+
+    def move(self) -> None:
+        """SIGCONT."""
+        self._moving.set()
+
+    def kill(self, *, power_cut: bool = False) -> None:
+        """`kill -9`: nothing of it is seen any more. With `power_cut`, what was not synced to disk may be lost too."""
+        if self.dead:
+            return
+        self.dead = True
+        machine = self.machine
+        machine.processes.pop(self, None)
+        if not machine.processes:  # else the others go on with the files, and nothing can be taken from them
+            before = machine.folder
+            machine.generation += 1
+            if before.exists():
+                self.world.disk.copy(before, machine.folder, power_cut=self.world.random if power_cut else None)
+        asyncio.get_running_loop().create_task(self._destroy(), context=Context())
+
+    async def _destroy(self) -> None:
+        self._moving.set()
+        await self.destroy()
+        self.done.set()

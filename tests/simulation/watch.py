@@ -1,0 +1,315 @@
+"""Watches a simulated world and holds it to the promises, at each write and each commit, not only at the end.
+
+Nothing of the framework's own bookkeeping is believed: what was read is known from the source, what landed from the
+server, who may send from the leases that were granted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+
+from connectors.backends.ports import DeadLetter, IndexHandle, Lease, Operation, WriteResult
+from connectors.byoc import SyncJob
+from connectors.sync.counters import OUTCOMES
+from tests.simulation.database import Row
+
+__all__ = ["SECRET", "Item", "Run", "Watch", "keeps"]
+
+SECRET = "hunter2-sesame"
+_EPOCH_SHIFT = 40
+
+_LEGAL = {
+    None: {"pending"},
+    "pending": {"pending", "in_progress", "canceled", "error", "suspended"},
+    "in_progress": {"in_progress", "completed", "error", "suspended", "canceling", "canceled"},
+    "suspended": {"in_progress", "canceled", "error", "suspended"},
+    "canceling": {"canceling", "canceled", "completed", "error"},
+}
+
+
+def keeps(rules: Iterable[Mapping[str, Any]], row: Row) -> bool:
+    """Whether the rules keep a row; the simulation writes no others than these."""
+    return not any(rule["field"] == "kind" and rule["value"] == row.kind for rule in rules)
+
+
+class Item(NamedTuple):
+    """What a source yielded: a document with the `rev` it had, and what has to become of it.
+
+    `wanted` is "there", "gone", "out" where the rules of a full sync leave it out, "any" where the index need not say.
+    """
+
+    id: str
+    rev: int
+    wanted: str
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One enumeration by one source object.
+
+    Attributes:
+        parent: the run whose checkpoint this one was given, and how many of its items that covers.
+        base: items of all earlier parts.
+        ended: whether the generator came to its end by itself.
+        blind: whether a part could not be read.
+        held: documents of the connector in the index when the run began.
+        deleted: ids of vanished documents whose deletion was sent.
+        verified: how many items were found where they belong.
+    """
+
+    number: int
+    connector: str
+    process: str
+    full: bool
+    rules: Sequence[Mapping[str, Any]]
+    uuid: str
+    parent: tuple[Run, int] | None = None
+    base: int = 0
+    items: list[Item] = field(default_factory=list)
+    ended: bool = False
+    blind: bool = False
+    held: int = 0
+    allowed: int = 0
+    deleted: set[str] = field(default_factory=set)
+    verified: int = 0
+    _met: set[str] | None = None
+
+    @property
+    def count(self) -> int:
+        """Items of this run and of the parts before it."""
+        return self.base + len(self.items)
+
+    def chain(self) -> Iterator[tuple[Run, int]]:
+        """Yields this run and those before it, each with the number of its items that count."""
+        part: tuple[Run, int] | None = (self, len(self.items))
+        while part is not None:
+            yield part
+            part = part[0].parent
+
+    def met(self) -> set[str]:
+        """Returns the ids that were listed and that the rules keep, earlier parts included."""
+        if self._met is None:
+            parts = self.chain()
+            self._met = {item.id for run, number in parts for item in run.items[:number] if item.wanted != "out"}
+        return self._met
+
+
+@dataclass(slots=True)
+class _Index:
+    """What landed in one index: by id the highest `rev` ever, and the `rev` that is there now."""
+
+    landed: dict[str, int] = field(default_factory=dict)
+    there: dict[str, int] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+
+
+class Watch:
+    """Sees everything, and tells `fail` what breaks a promise."""
+
+    def __init__(self, fail: Callable[[str], None], *, ratio: float, least: int) -> None:
+        self._fail = fail
+        self._ratio = ratio
+        self._least = least
+        self.runs: list[Run] = []
+        self.latest: dict[tuple[str, str], Run] = {}
+        self.prepared: dict[tuple[str, str], str] = {}
+        self.working: dict[tuple[str, str], SyncJob] = {}
+        self.indices: dict[str, _Index] = {}
+        self.letters: dict[tuple[str, str], DeadLetter] = {}
+        self.epochs: dict[str, int] = {}
+        self.holders: dict[str, tuple[str, float]] = {}
+        self.statuses: dict[str, str] = {}
+        self.seen: Counter[str] = Counter()
+
+    def index(self, uuid: str) -> _Index:
+        """Returns what is known of an index."""
+        return self.indices.setdefault(uuid, _Index())
+
+    # The source
+
+    def begin(self, process: str, connector: str, *, full: bool, rules: Sequence[Any], state: Any) -> Run:
+        """A source begins to list, perhaps behind a checkpoint."""
+        uuid = self.prepared.get((process, connector), "")
+        run = Run(len(self.runs), connector, process, full, rules, uuid)
+        if full and state is not None:
+            run.parent = self.runs[state["run"]], state["at"]
+            run.base = state["count"]
+        run.held = sum(owner == connector for owner in self.index(uuid).owners.values())
+        job = self.working.get((process, connector))
+        run.allowed = int(job.metadata.get("allow_deletes") or 0) if job is not None else 0
+        run.blind = any(part.blind for part, _ in run.chain())
+        self.runs.append(run)
+        self.latest[process, connector] = run
+        return run
+
+    # The destination
+
+    def sends(self, process: str, handle: IndexHandle, operations: Sequence[Operation], *, resumed: bool) -> None:
+        """A request leaves a process. `resumed`: it stood still a moment ago, and could not know what happened."""
+        connector = handle.connector_id
+        epoch = operations[0].version >> _EPOCH_SHIFT
+        if not resumed and epoch != self.epochs.get(connector):
+            self._fail(f"{process} sends for {connector} in epoch {epoch}, and it is {self.epochs.get(connector)}")
+        run = self.latest.get((process, connector))
+        if run is None:
+            self._fail(f"{process} sends for {connector}, and never read it")
+            return
+        gone = [operation.id for operation in operations if operation.body is None]
+        if gone:
+            self._deletes(run, gone)
+
+    def _deletes(self, run: Run, gone: list[str]) -> None:
+        if not run.full:
+            wanted = {item.id for item in run.items if item.wanted == "gone"}
+            for row_id in gone:
+                if row_id not in wanted:
+                    self._fail(f"{row_id} is deleted by an incremental sync that did not say so")
+            return
+        if not run.ended:
+            self._fail(f"{gone} vanished, and run {run.number} is not at its end")
+        if run.blind:
+            self._fail(f"{gone} vanished, and run {run.number} could not read everything")
+        for row_id in gone:
+            if row_id in run.met():
+                self._fail(f"{row_id} is deleted as vanished, and run {run.number} listed it")
+        self.verify(run, len(run.items), "a deletion")
+        run.deleted.update(gone)
+        number = len(run.deleted)
+        limited = run.held >= self._least and number > self._ratio * run.held
+        if number > run.allowed and (limited or not run.met()):
+            self._fail(f"{number} of {run.held} documents are deleted, {run.allowed} allowed, {len(run.met())} listed")
+        self.seen["vanished"] += 1
+
+    def lands(self, handle: IndexHandle, operations: Sequence[Operation], result: WriteResult) -> None:
+        """A batch, or a part of it, was applied."""
+        index = self.index(handle.uuid)
+        for position, operation in enumerate(operations):
+            if position in result.failures:
+                self.seen["superseded"] += 1
+                continue
+            row_id = operation.id
+            if operation.version < index.versions.get(row_id, 0):
+                self._fail(f"{row_id}: version {operation.version} landed over {index.versions[row_id]}")
+            index.versions[row_id] = operation.version
+            if operation.body is None:
+                index.there.pop(row_id, None)
+                index.owners.pop(row_id, None)
+                continue
+            rev = orjson.loads(operation.body).get("rev", 0)
+            if rev < index.landed.get(row_id, 0) and rev:
+                self._fail(f"{row_id}: rev {rev} landed over {index.landed[row_id]}")
+            index.landed[row_id] = max(rev, index.landed.get(row_id, 0))
+            index.there[row_id] = rev
+            index.owners[row_id] = handle.connector_id
+
+    def purged(self, connector: str) -> None:
+        """All documents of a connector were deleted by the operator."""
+        for index in self.indices.values():
+            for row_id in [row_id for row_id, owner in index.owners.items() if owner == connector]:
+                del index.there[row_id], index.owners[row_id]
+
+    # The store
+
+    def granted(self, lease: Lease, now: float) -> None:
+        """A lease was given to a worker, whose clock says `now`."""
+        before = self.epochs.get(lease.connector_id, 0)
+        holder, expires_at = self.holders.get(lease.connector_id, ("", 0.0))
+        if lease.epoch <= before:
+            self._fail(f"{lease.worker} claims {lease.connector_id} with epoch {lease.epoch}; it was {before}")
+        if holder not in {"", lease.worker} and expires_at > now:
+            self._fail(f"{lease.worker} claims {lease.connector_id}, which {holder} holds")
+        self.epochs[lease.connector_id] = max(before, lease.epoch)
+        self.holders[lease.connector_id] = lease.worker, lease.expires_at
+
+    def renewed(self, lease: Lease) -> None:
+        """A lease was made longer."""
+        self.holders[lease.connector_id] = lease.worker, lease.expires_at
+
+    def released(self, lease: Lease) -> None:
+        """A lease was given back, if it was the holder's."""
+        if self.epochs.get(lease.connector_id) == lease.epoch:
+            self.holders.pop(lease.connector_id, None)
+
+    def status(self, job_id: str, status: str) -> None:
+        """A job was given a status."""
+        before = self.statuses.get(job_id)
+        if status not in _LEGAL.get(before, {before}):
+            self._fail(f"job {job_id} goes from {before} to {status}")
+        self.statuses[job_id] = status
+        self.seen[status] += before != status
+
+    def committed(
+        self,
+        process: str,
+        lease: Lease,
+        job: Mapping[str, Any] | None,
+        connector: Mapping[str, Any] | None,
+        state: Mapping[str, Any] | None,
+    ) -> None:
+        """Progress, a cursor or an end was stored."""
+        if lease.epoch != self.epochs.get(lease.connector_id):
+            self._fail(f"{process} commits for {lease.connector_id} in epoch {lease.epoch}, which is over")
+        progress = (state or {}).get("progress")
+        if progress:
+            self._progress(progress)
+        cursor = (connector or {}).get("sync_cursor")
+        if cursor:
+            self.verify(self.runs[cursor["run"]], cursor["at"], "a cursor")
+            self.seen["cursor"] += 1
+        if job and job.get("status") == "completed" and "unchanged" not in job.get("metadata", {}):
+            self._completed(process, lease, job["metadata"]["counters"])
+
+    def _progress(self, progress: Mapping[str, Any]) -> None:
+        state, counters = progress["checkpoint"], progress["counters"]
+        self.verify(self.runs[state["run"]], state["at"], "a checkpoint")
+        settled = sum(counters[name] for name in OUTCOMES)
+        if not counters["read"] == settled == state["count"]:
+            self._fail(f"a checkpoint behind {state['count']} items is stored with {counters}")
+        self.seen["checkpoint"] += 1
+
+    def _completed(self, process: str, lease: Lease, counters: Mapping[str, int]) -> None:
+        run = self.latest[process, lease.connector_id]
+        if not run.ended:
+            self._fail(f"a job is completed, and run {run.number} is not at its end")
+        self.verify(run, len(run.items), "an end")
+        settled = sum(counters[name] for name in OUTCOMES)
+        # Of a vanished document whose deletion failed, the outcome is counted like that of one that was read.
+        if counters["read"] != settled or not 0 <= counters["read"] - run.count <= len(run.deleted):
+            self._fail(f"a job that read {run.count} items is completed with {counters}")
+
+    def kept_letters(self, letters: Iterable[DeadLetter]) -> None:
+        """Dead letters were stored."""
+        for letter in letters:
+            self.letters[letter.connector_id, letter.id] = letter
+            if SECRET in letter.reason:
+                self._fail(f"the dead letter of {letter.id} holds a secret")
+
+    def removed_letters(self, connector: str, ids: Sequence[str] | None) -> None:
+        """Dead letters were taken back."""
+        for key in [key for key in self.letters if key[0] == connector and (ids is None or key[1] in ids)]:
+            del self.letters[key]
+
+    # What was read is where it belongs
+
+    def verify(self, run: Run, number: int, what: str) -> None:
+        """Sees that the first items of a run, and of those before it, are acknowledged, wherever they were read."""
+        if run.parent is not None:
+            self.verify(run.parent[0], run.parent[1], what)
+        index = self.index(run.uuid)
+        for item in run.items[run.verified : number]:
+            if not self._settled(index, run.connector, item):
+                self._fail(f"{what} is ahead of {item}, of run {run.number}")
+        run.verified = max(run.verified, number)
+
+    def _settled(self, index: _Index, connector: str, item: Item) -> bool:
+        if item.wanted in {"any", "out"} or (connector, item.id) in self.letters:
+            return True
+        if item.wanted == "there":
+            return index.landed.get(item.id, 0) >= item.rev
+        return item.id not in index.there or index.there[item.id] > item.rev or not index.there[item.id]
