@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 from connectors.source import BaseDataSource, Checkpoint
 
-__all__ = ["GeneratedDataSource", "generated"]
+__all__ = ["GeneratedDataSource", "HalfwayDataSource", "generated"]
 
 _WORDS = "harbour lantern meadow copper violet granite willow ember quartz saffron"
 
@@ -37,3 +38,20 @@ class GeneratedDataSource(BaseDataSource):
             yield {"_id": f"{prefix}{number}", **generated(number)}, None
             if number % 500 == 499:
                 yield Checkpoint(number + 1)
+
+
+class HalfwayDataSource(GeneratedDataSource):
+    """Sets `reached` halfway, and goes on when the test, in the same process, sets `go_on`."""
+
+    name = "Halfway"
+    service_type = "halfway"
+    reached: ClassVar[asyncio.Event]
+    go_on: ClassVar[asyncio.Event]
+
+    async def get_docs(self, filtering: Any = None, *, checkpoint: Any = None) -> AsyncIterator[Any]:
+        half = self.configuration["count"] // 2
+        async for item in super().get_docs(filtering, checkpoint=checkpoint):
+            yield item
+            if not isinstance(item, Checkpoint) and item[0]["number"] == half:
+                self.reached.set()
+                await self.go_on.wait()
