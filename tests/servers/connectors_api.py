@@ -57,6 +57,9 @@ class ConnectorsApi:
             return _reply(200, {"count": 0, "results": []})
         if method == "PUT":
             asked = json.loads(exchange.request.content)
+            if await self._in_use(exchange, id_, asked.get("index_name")):
+                reason = f"Index name [{asked['index_name']}] is used by another connector."
+                return _refused(400, "status_exception", reason)
             record = {name: asked.get(name) for name in _GIVEN} | {"status": "created"}
             record |= {"configuration": {}, "custom_scheduling": {}, "scheduling": {}, "filtering": [], "error": None}
             made = await _forward(exchange, "PUT", f"{path}?refresh=true", record)
@@ -66,6 +69,11 @@ class ConnectorsApi:
         if marked.status == 404:
             return _refused(404, "resource_not_found_exception", f"connector [{id_}] not found")
         return _reply(200, {"acknowledged": True})
+
+    async def _in_use(self, exchange: Exchange, id_: str, index: str | None) -> bool:
+        query = {"bool": {"filter": [{"term": {"index_name": index}}], "must_not": [{"ids": {"values": [id_]}}]}}
+        found = await _forward(exchange, "POST", f"/{self.connectors}/_count", {"query": query}) if index else None
+        return found is not None and json.loads(found.body)["count"] > 0
 
     async def _make_indices(self, exchange: Exchange) -> None:
         """Makes the indices, as the server does by itself."""

@@ -13,7 +13,7 @@ from connectors.backends.server import ELASTICSEARCH, OPENSEARCH, Response
 from connectors.backends.server.protocol import ORIGIN, ApiRecords, Records, open_records
 from connectors.backends.server.store import ServerStore
 from connectors.byoc import Connector
-from connectors.errors import ConflictError, SuspendSync
+from connectors.errors import ConfigurationError, ConflictError, SuspendSync
 from tests.support.transport import Sent, answer, fake_client
 
 CONNECTORS, JOBS, STATE = ".elastic-connectors", ".elastic-connectors-sync-jobs", ".state"
@@ -22,7 +22,8 @@ CONNECTORS, JOBS, STATE = ".elastic-connectors", ".elastic-connectors-sync-jobs"
 class Imitation:
     """Documents by path, a Connectors API, and system indices that refuse whoever does not say who he is."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wants_index: bool = False) -> None:
+        self.wants_index = wants_index
         self.documents: dict[str, tuple[int, Any]] = {}
         self.clock = 0
         self.connectors: list[tuple[str, str]] = []
@@ -47,6 +48,8 @@ class Imitation:
         id_ = path.removeprefix("/_connector/")
         self.connectors.append((sent.method, path))
         if sent.method == "PUT":
+            if self.wants_index and not sent.json.get("index_name"):
+                return answer(400, {"error": {"type": "action_request_validation_exception", "reason": "index_name"}})
             self._write(f"{CONNECTORS}/{id_}", {**sent.json, "status": "created", "made_by": "api"})
         elif sent.method == "DELETE":
             held = self.documents.get(f"{CONNECTORS}/{id_}")
@@ -131,6 +134,14 @@ async def test_connectors_are_created_by_the_api_and_then_written_whole() -> Non
         await store.put_connector(given)
     changed = await store.update_connector("a/b", {"status": "connected"})
     assert (changed.status, changed.version > put.version) == ("connected", True)
+
+
+async def test_an_older_api_is_told_the_index() -> None:
+    server = Imitation(wants_index=True)
+    put = await store_on(server).put_connector(Connector(id="one", service_type="directory", index_name="things"))
+    assert (put.id, put.index_name) == ("one", "things")
+    with pytest.raises(ConfigurationError, match=r'to create the connector "two".*index_name'):
+        await store_on(server).put_connector(Connector(id="two", service_type="directory"))
 
 
 async def test_nothing_is_created_that_is_the_servers_to_create() -> None:

@@ -25,7 +25,8 @@ __all__ = ["ORIGIN", "ApiRecords", "Records", "open_records"]
 
 #: Says to the server on whose behalf system indices are written.
 ORIGIN: Final[Mapping[str, str]] = {"x-elastic-product-origin": "connectors"}
-_CREATED_WITH: Final = ("index_name", "is_native", "language", "name", "description", "service_type")
+#: The index is not among them: the API wants one for each connector, and here several may write to the same.
+_CREATED_WITH: Final = ("is_native", "language", "name", "description", "service_type")
 
 
 class Records:
@@ -64,7 +65,14 @@ class ApiRecords(Records):
         if held is not None and not is_removed(held):
             return None
         body = {name: record[name] for name in _CREATED_WITH if record.get(name) is not None}
-        await self._client.call("PUT", f"/_connector{path_of(connector_id)}", body=encode(body))
+        path = f"/_connector{path_of(connector_id)}"
+        response = await self._client.request("PUT", path, body=encode(body))
+        if response.status == 400:  # before version 8.14 there has to be an index
+            response = await self._client.request(
+                "PUT", path, body=encode({**body, "index_name": record.get("index_name")})
+            )
+        if not response.ok:
+            raise self._client.refused(response, f'to create the connector "{connector_id}"')
         made = await self.connectors.get(connector_id)
         if made is None:
             raise RetryableError(f'the connector "{connector_id}" was created and is not there yet')
