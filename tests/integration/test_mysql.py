@@ -277,6 +277,23 @@ async def test_a_query_keeps_its_ids_and_its_percent_signs(shop: MariaDBServer) 
     assert found == {key: table[key] for key in found}
 
 
+async def test_changed_is_false_only_while_nothing_was_written(shop: MariaDBServer) -> None:
+    await fill(shop, 3)
+    async with opened(shop) as source:
+        await read_all(source)
+        assert await source.changed(), "the user may not see the position of the log"
+    await shop.aexecute(f"GRANT {shop.watching} ON *.* TO '{READER}'@'%'")
+    async with opened(shop) as source:
+        assert await source.changed(), "nothing was read yet"
+        await read_all(source)
+        assert not await source.changed()
+        assert not await source.changed()
+        await shop.aexecute("DELETE FROM shop.orders WHERE id = 3")
+        assert await source.changed()
+        await read_all(source)
+        assert not await source.changed()
+
+
 # Incremental syncs
 
 
