@@ -24,8 +24,6 @@ Messages say what happened, where, and what to do. Functions return or raise; no
 
 from __future__ import annotations
 
-from asyncio import CancelledError
-
 __all__ = [
     "ConfigurationError",
     "ConflictError",
@@ -44,7 +42,6 @@ __all__ = [
     "SyncCanceledError",
     "SyncError",
     "describe",
-    "most_telling",
 ]
 
 
@@ -144,19 +141,6 @@ class ConflictError(ConnectorsError):
 
 class SyncCanceledError(ConnectorsError):
     """The sync was cancelled by the operator."""
-
-
-def most_telling(group: BaseExceptionGroup) -> BaseException:
-    """Returns the error of a group that says most: ours before others, others before cancellation."""
-    flat: list[BaseException] = []
-    stack: list[BaseException] = [group]
-    while stack:
-        error = stack.pop()
-        if isinstance(error, BaseExceptionGroup):
-            stack.extend(error.exceptions)
-        else:
-            flat.append(error)
-    return min(flat, key=lambda error: (isinstance(error, CancelledError), not isinstance(error, SyncError)))
 
 
 def describe(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from xxhash import xxh3_64_hexdigest
 
 from connectors.backends.ports import IndexHandle
 from connectors.byoc import JobType
-from connectors.errors import SyncError, describe, most_telling
+from connectors.errors import SyncError, describe
 from connectors.sync.context import SyncContext, SyncResult
 from connectors.sync.counters import Counters
 from connectors.sync.deadletters import DeadLetters
@@ -27,9 +27,8 @@ from connectors.sync.ledger import Ledger, LedgerHeader, LedgerLog
 from connectors.sync.patience import patiently
 from connectors.sync.pipeline import Pipeline
 from connectors.sync.progress import Checkpointed, Progress
-from connectors.sync.readers import full_stream, split_up
+from connectors.sync.readers import full_stream
 from connectors.sync.seen import SeenLog
-from connectors.sync.split import Split
 from connectors.sync.threads import in_thread_to_its_end
 from connectors.sync.tweaks import tweaked
 from connectors.sync.writer import BulkWriter
@@ -79,7 +78,7 @@ class Sync:
         self._committing = asyncio.Lock()
         self._drain_ends: float | None = None
         self._due: Checkpointed | None = None
-        self._split: Split | None = None
+        self._cursor: Callable[[], Any] = context.source.sync_cursor
         self._stored: tuple[Checkpointed, dict[str, int]] | None = None
         self._progress = Progress()
         self._dead_letters = DeadLetters(
@@ -173,11 +172,10 @@ class Sync:
     async def _read(self, pipeline: Pipeline) -> None:
         context = self._context
         if self._full:
-            self._split = await split_up(context, self._checkpoint, len(self._ledger))
-            await pipeline.read(full_stream(context, self._checkpoint, self._split))
+            stream, self._cursor = await full_stream(context, self._checkpoint, len(self._ledger))
         else:
-            cursor = context.connector.sync_cursor
-            await pipeline.read(context.source.get_docs_incrementally(cursor, context.filtering))
+            stream = context.source.get_docs_incrementally(context.connector.sync_cursor, context.filtering)
+        await pipeline.read(stream)
 
     # The run itself
 
@@ -225,7 +223,7 @@ class Sync:
             return
         if not await self._drain(pipeline, writer):
             return
-        result.cursor = context.source.sync_cursor() if self._split is None else self._split.cursor
+        result.cursor = self._cursor()
         if not self._full and pipeline.last_checkpoint is not None:
             result.cursor = pipeline.last_checkpoint.state
         filled = context.state.data.get("index")  # the index that the last completed full sync filled

@@ -109,7 +109,7 @@ class Pipeline:
             except Exception:
                 await self.flush_page()
                 raise
-        await self.flush_page()
+            await self.flush_page()
 
     async def _read(self, stream: AsyncIterator[Any]) -> None:
         take = self._intake.take

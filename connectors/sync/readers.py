@@ -8,7 +8,6 @@ last checkpoint, which another one reads again.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
@@ -17,7 +16,6 @@ from typing import Any, Final, NamedTuple
 
 from connectors.errors import RetryableError, SyncError
 from connectors.processes import Channel
-from connectors.runtime import Runtime
 from connectors.source import Checkpoint, LazyDownload, Skipped
 from connectors.sync import frames
 from connectors.sync.context import ReaderPlan, ReaderProcess, SyncContext
@@ -25,7 +23,7 @@ from connectors.sync.page import ReadPage, Refused
 from connectors.sync.reading import PAGES_AHEAD
 from connectors.sync.split import Split
 
-__all__ = ["Readers", "full_stream", "split_up"]
+__all__ = ["Readers", "full_stream"]
 
 #: With fewer documents the start of the processes costs more than they save.
 _WORTHWHILE: Final = 50_000
@@ -37,36 +35,36 @@ _LONGEST_WAIT: Final = 1.0
 _CLOSING: Final = 5.0
 
 
-async def split_up(context: SyncContext, checkpoint: Any, held: int) -> Split | None:
-    """Returns the partitions in which several processes shall read; None where one is enough, or has begun alone.
+async def full_stream(context: SyncContext, checkpoint: Any, held: int) -> tuple[AsyncIterator[Any], Callable[[], Any]]:
+    """Returns the stream of a full sync, what the source yields or what several processes read of it, and what to ask
+    where the next incremental sync starts.
 
     Args:
         checkpoint: what the sync goes on behind, if it does.
         held: documents that the index holds of the connector.
     """
-    if checkpoint is not None:
-        return Split.of(checkpoint)
-    plan = context.readers
+    source, filtering = context.source, context.filtering
+    split = await _split(context, held) if checkpoint is None else Split.of(checkpoint)
+    if split is not None:
+        if context.readers is None:
+            raise SyncError("this sync was begun by several processes, and there is nobody to start them")
+        return Readers(split, context.readers, context).stream(), lambda: split.cursor
+    if checkpoint is None:
+        return source.get_docs(filtering), source.sync_cursor
+    return source.get_docs(filtering, checkpoint=checkpoint), source.sync_cursor
+
+
+async def _split(context: SyncContext, held: int) -> Split | None:
+    """Returns the partitions in which several processes shall read; None where one is enough."""
+    plan, source = context.readers, context.source
     # A first sync may be of any size: the source knows. And who counts what changed rules drop has to see it.
     if plan is None or plan.number < 2 or 0 < held < _WORTHWHILE or context.changed("basic_rules"):
         return None
-    source = context.source
     # A subclass may have a `get_docs` of its own, made before there were partitions.
     if not (source.resumable and source.partitioned and "partition" in signature(source.get_docs).parameters):
         return None
     partitions = await source.partitions(context.filtering)
     return Split(partitions, source.sync_cursor()) if len(partitions) > 1 else None
-
-
-def full_stream(context: SyncContext, checkpoint: Any, split: Split | None) -> AsyncIterator[Any]:
-    """Returns the stream of a full sync: what the source yields, or what several processes read of it."""
-    if split is None:
-        source, filtering = context.source, context.filtering
-        return source.get_docs(filtering) if checkpoint is None else source.get_docs(filtering, checkpoint=checkpoint)
-    if context.readers is None:
-        raise SyncError("this sync was begun by several processes, and there is nobody to start them")
-    every = context.config.checkpoint_interval
-    return Readers(split, context.readers, every=every, runtime=context.runtime, logger=context.logger).stream()
 
 
 class _Lost(NamedTuple):
@@ -168,23 +166,15 @@ class Readers:
 
     Args:
         split: the partitions; it is brought up to date as they are read.
-        every: seconds between two checkpoints of the stream, at least.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        plan: ReaderPlan,
-        *,
-        every: float,
-        runtime: Runtime,
-        logger: logging.Logger | logging.LoggerAdapter[Any],
-    ) -> None:
+    def __init__(self, split: Split, plan: ReaderPlan, context: SyncContext) -> None:
         self._split = split
         self._plan = plan
-        self._every = every
-        self._runtime = runtime
-        self._logger = logger
+        self._every = context.config.checkpoint_interval
+        self._runtime = context.runtime
+        self._watch = context.watch
+        self._logger = context.logger
         self._todo = split.open[::-1]
         self._tries = Counter[int]()
         self._links: list[_Link] = []
@@ -229,14 +219,13 @@ class Readers:
     async def _next(self) -> tuple[_Link | None, Any]:
         """Returns the next thing that a reader sent, or that what one sent has waited long enough."""
         waiting = [link for link in self._links if link.waiting]
-        if not waiting:
-            return await self._events.get()
-        oldest = min(waiting, key=lambda link: link.since)
-        try:
-            async with asyncio.timeout_at(oldest.since + _LONGEST_WAIT):
-                return await self._events.get()
-        except TimeoutError:
-            return oldest, _Overdue()
+        oldest = min(waiting, key=lambda link: link.since, default=None)
+        with self._watch.doing("waiting for what the processes send that read the source"):
+            try:
+                async with asyncio.timeout_at(None if oldest is None else oldest.since + _LONGEST_WAIT):
+                    return await self._events.get()
+            except TimeoutError:
+                return oldest, _Overdue()
 
     def _advance(self, link: _Link, item: Any) -> Iterator[_Page | Refused | Skipped]:
         """Takes what a reader sent; yields what is to be taken into the sync now.
