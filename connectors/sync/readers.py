@@ -63,7 +63,8 @@ async def _split(context: SyncContext, held: int) -> Split | None:
     # A subclass may have a `get_docs` of its own, made before there were partitions.
     if not (source.resumable and source.partitioned and "partition" in signature(source.get_docs).parameters):
         return None
-    partitions = await source.partitions(context.filtering)
+    with context.watch.doing("waiting for the source to say what its partitions are"):
+        partitions = await source.partitions(context.filtering)
     return Split(partitions, source.sync_cursor()) if len(partitions) > 1 else None
 
 

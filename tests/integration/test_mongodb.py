@@ -47,7 +47,8 @@ class TestContract(SourceAcceptance):
     ]
 
     @pytest.fixture(autouse=True)
-    def _server(self, mongo: MongoServer) -> None:
+    def _server(self, mongo: MongoServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(MongoDBDataSource, "partition_documents", 4)
         self.server = mongo
 
     def data(self, folder: Path) -> Shop:
@@ -83,6 +84,32 @@ async def test_ids_of_every_type_are_read_whatever_is_resumed(shop: Shop) -> Non
                 rest = documents(await read(source, checkpoint=item.state))
                 assert documents(items[:place]).keys() | rest.keys() == documents(items).keys()
                 assert not documents(items[:place]).keys() & rest.keys()
+    finally:
+        await source.close()
+
+
+async def test_ids_of_every_type_are_divided(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MongoDBDataSource, "partition_documents", 2)
+    keys = [
+        *(None, -1, 1.5, 2**40, Decimal128("3.1"), "", "42", "b", {"a": 1}, {"a": 2}, b"abc", ObjectId(), True),
+        *(False, datetime(2026, 1, 1), Timestamp(5, 1)),  # noqa: DTZ001 - as the driver takes them
+    ]
+    shop.database.get_collection("keys", CODEC).insert_many([{"_id": key} for key in keys])
+    source = shop.source(collection=["keys"], batch_size=1)
+    try:
+        whole = list(documents(await read(source)))
+        parts = await source.partitions()
+        assert len(parts) == 8
+        found: list[str] = []
+        for part in parts:
+            items = [item async for item in source.get_docs(partition=part)]
+            found += documents(items)
+            for place, item in enumerate(items):
+                if isinstance(item, Checkpoint):
+                    rest = source.get_docs(partition=part, checkpoint=item.state)
+                    behind = documents([item async for item in rest])
+                    assert [*documents(items[:place]), *behind] == list(documents(items))
+        assert found == whole
     finally:
         await source.close()
 

@@ -43,7 +43,9 @@ def run_many(seeds: range, jobs: int) -> int:
         hours += seconds / 3600
         for seed, violation in violations:
             failed.append(seed)
-            print(f"seed {seed}: {violation}\n    replay: python -m tests.simulation --seed {seed} --verbose", flush=True)
+            print(
+                f"seed {seed}: {violation}\n    replay: python -m tests.simulation --seed {seed} --verbose", flush=True
+            )
     took = time.monotonic() - begun
     print(", ".join(f"{number:,} {name}" for name, number in sorted(seen.items())))
     print(

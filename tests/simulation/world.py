@@ -147,7 +147,9 @@ class World:
             "configuration": {"name": name, "password": SECRET, "edition": self.settings},
             "scheduling": {"full": self.plan.full, "incremental": self.plan.changes},
             "filtering": {
-                "rules": [{"policy": "exclude", "field": "kind", "rule": "equals", "value": kind} for kind in self.rules]
+                "rules": [
+                    {"policy": "exclude", "field": "kind", "rule": "equals", "value": kind} for kind in self.rules
+                ]
             },
         }
 

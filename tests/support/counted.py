@@ -84,8 +84,10 @@ class CountedPostgreSQLDataSource(PostgreSQLDataSource):
 class CountedMongoDBDataSource(MongoDBDataSource):
     """Collections of MongoDB."""
 
-    def get_docs(self, filtering: Any = None, *, checkpoint: Any = None) -> AsyncGenerator[SourceItem, None]:
-        return _logged(super().get_docs(filtering, checkpoint=checkpoint))
+    def get_docs(
+        self, filtering: Any = None, *, checkpoint: Any = None, partition: Any = None
+    ) -> AsyncGenerator[SourceItem, None]:
+        return _logged(super().get_docs(filtering, checkpoint=checkpoint, partition=partition))
 
 
 SOURCES: Final = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,7 +15,7 @@ from bson.binary import Binary, BinaryVectorDtype
 from bson.code import Code
 from bson.int64 import Int64
 
-from connectors.sources.mongodb.reading import NOTHING, after, decode, id_of
+from connectors.sources.mongodb.reading import NOTHING, after, between, can_limit, decode, id_of
 from connectors.sources.mongodb.values import CODEC, id_text, split_batch, to_json_values
 from connectors.sync.encode import encode
 
@@ -134,3 +135,17 @@ def test_what_comes_behind_an_id(last: Any, own: Any, later: str) -> None:
 def test_nothing_comes_behind_the_last_id() -> None:
     assert after(MaxKey()) == {"_id": {"$in": []}}
     assert after(float("nan"))["$or"][1]["_id"]["$type"] == "number"
+
+
+def test_two_limits_of_one_type_are_one_range_of_the_index() -> None:
+    start, end, last = ObjectId(b"a" * 12), ObjectId(b"c" * 12), ObjectId(b"b" * 12)
+    assert between(start, end) == {"_id": {"$gte": start, "$lt": end}}
+    assert between(start, end, last) == {"_id": {"$gt": last, "$lt": end}}
+    assert between(NOTHING, NOTHING) == {}
+    assert between(start, NOTHING, last) == after(last)
+    assert between("a", 1)["$and"]
+
+
+@pytest.mark.parametrize("limit", [None, MinKey(), MaxKey(), math.nan])
+def test_what_does_not_compare_with_its_like_is_no_limit(limit: Any) -> None:
+    assert not can_limit(limit)

@@ -7,7 +7,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,11 +35,13 @@ class CollectionInfo:
     Attributes:
         kind: `collection`, `view` or `timeseries`.
         uuid: text that another collection of the same name does not have; None where the server does not tell.
+        divisible: whether its index of `_id` is known to be an ordinary one, so that ranges of it can be read.
     """
 
     name: str
     kind: str
     uuid: str | None
+    divisible: bool = field(default=False, compare=False)
 
 
 class Connection:
@@ -127,7 +129,10 @@ class Connection:
 def _info(entry: Mapping[str, Any]) -> CollectionInfo:
     uuid = entry.get("info", {}).get("uuid")
     text = uuid.hex() if isinstance(uuid, bytes) else None if uuid is None else str(uuid)
-    return CollectionInfo(entry["name"], entry.get("type", "collection"), text)
+    kind, options = entry.get("type", "collection"), entry.get("options")
+    # A collation orders texts in ways of its own, and a clustered collection has no such index.
+    divisible = kind == "collection" and options is not None and not {"collation", "clusteredIndex"} & options.keys()
+    return CollectionInfo(entry["name"], kind, text, divisible)
 
 
 def _internal(name: str) -> bool:

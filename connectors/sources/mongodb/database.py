@@ -14,12 +14,12 @@ from connectors.errors import ConfigurationError, FullSyncNeededError, SyncError
 from connectors.source import Checkpoint, DataSourceConfiguration, IncrementalItem, Skipped, SourceItem
 from connectors.sources.mongodb.connection import CollectionInfo, Connection
 from connectors.sources.mongodb.documents import DocumentMaker
-from connectors.sources.mongodb.failures import translated
-from connectors.sources.mongodb.reading import NOTHING, Reader, id_of
+from connectors.sources.mongodb.failures import heed_cancellation, translated
+from connectors.sources.mongodb.reading import NOTHING, Reader, after, can_limit, id_of
 from connectors.sources.mongodb.rules import Selection, selections_of
 from connectors.sources.mongodb.settings import ALL, chosen_collections
 from connectors.sources.mongodb.stream import Changes, Stream, StreamUnavailableError
-from connectors.sources.mongodb.values import from_text, to_text
+from connectors.sources.mongodb.values import from_text, split_batch, to_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,6 +28,8 @@ __all__ = ["Chosen", "Database", "Plan"]
 
 #: Of what checkpoints and cursors hold.
 _VERSION: Final = 1
+#: Parts of one collection, at most: a larger one has longer parts.
+_MOST_CUTS: Final = 64
 
 Chosen = tuple[Selection, CollectionInfo]
 
@@ -147,12 +149,51 @@ class Database:
                     continue
                 last = from_text(resumed["last"]) if resumed else NOTHING
                 state = {"version": _VERSION, "position": position, "collection": info.name, "uuid": info.uuid}
-                async with aclosing(self._collection(plan, selection, session, state, last)) as items:
+                reader = self._reader(selection, session)
+                async with aclosing(self._collection(plan, selection, reader, state, last)) as items:
                     async for item in items:
                         yield item
                 if (await self._connection.inventory()).get(info.name) != info:
                     raise SyncError(_replaced(info.name))
                 yield Checkpoint({**state, "done": True})
+
+    async def cuts(self, selection: Selection, documents: int) -> list[Any]:
+        """Returns the `_id` of each so many-th document of a collection, but not the first, found along the index."""
+        collection = self._connection.database[selection.collection]
+        found: list[Any] = []
+        while True:
+            behind = after(found[-1]) if found else {}
+            query = collection.find_raw_batches(
+                behind, projection={"_id": 1}, sort=[("_id", 1)], skip=documents - bool(found), limit=1,
+                max_time_ms=self._configuration["query_timeout"] * 1000,
+            )  # fmt: skip
+            with translated(f"{collection.full_name}: counting along the index"):
+                batches: list[Any] = [batch async for batch in query]
+            heed_cancellation()
+            cut = next((id_of(raw) for batch in batches for raw in split_batch(batch)), NOTHING)
+            if cut is NOTHING:
+                return [cut for cut in found if can_limit(cut)]
+            found.append(cut)
+            if len(found) == _MOST_CUTS:
+                found, documents = found[1::2], 2 * documents
+
+    async def read_part(
+        self, plan: Plan, part: Mapping[str, Any], saved: Mapping[str, Any] | None
+    ) -> AsyncGenerator[SourceItem, None]:
+        """Yields the documents of a part of a collection; see `read_all`."""
+        chosen = {info.name: (selection, info) for selection, info in await self.choose(plan)}
+        selection, info = chosen.get(part["collection"], (None, None))
+        if selection is None or info is None or info.uuid != part["uuid"]:
+            raise SyncError(_replaced(part["collection"]))
+        start, end = (NOTHING if part[name] is None else from_text(part[name]) for name in ("from", "to"))
+        last = NOTHING if saved is None else from_text(saved["last"])
+        async with self._session() as session:
+            reader = self._reader(selection, session, start=start, end=end)
+            async with aclosing(self._collection(plan, selection, reader, {}, last)) as items:
+                async for item in items:
+                    yield item
+        if (await self._connection.inventory()).get(info.name) != info:
+            raise SyncError(_replaced(info.name))
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[AsyncClientSession]:
@@ -166,10 +207,10 @@ class Database:
             yield session
 
     async def _collection(
-        self, plan: Plan, selection: Selection, session: AsyncClientSession, state: Mapping[str, Any], last: Any
+        self, plan: Plan, selection: Selection, reader: Reader, state: Mapping[str, Any], last: Any
     ) -> AsyncGenerator[SourceItem, None]:
         make = DocumentMaker(selection.collection, many=plan.many).make
-        async with aclosing(self._reader(selection, session).batches(last)) as batches:
+        async with aclosing(reader.batches(last)) as batches:
             async for batch in batches:
                 for raw in batch:
                     made = make(raw)
@@ -177,13 +218,14 @@ class Database:
                 if selection.one_by_one and (last := id_of(batch[-1])) is not NOTHING:
                     yield Checkpoint({**state, "last": to_text(last)})
 
-    def _reader(self, selection: Selection, session: AsyncClientSession) -> Reader:
+    def _reader(self, selection: Selection, session: AsyncClientSession, **limits: Any) -> Reader:
         return Reader(
             self._connection.database[selection.collection],
             selection,
             session,
             batch_size=self._configuration["batch_size"],
             timeout=self._configuration["query_timeout"],
+            **limits,
         )
 
     # Changes

@@ -20,7 +20,7 @@ from connectors.sources.mongodb.failures import CURSOR_LOST, as_ours, code_of, h
 from connectors.sources.mongodb.rules import Selection
 from connectors.sources.mongodb.values import CODEC, split_batch
 
-__all__ = ["NOTHING", "Reader", "after", "decode", "id_of"]
+__all__ = ["NOTHING", "Reader", "after", "between", "can_limit", "decode", "id_of"]
 
 #: In place of an `_id`: nothing was read yet. None is an `_id`.
 NOTHING: Final = object()
@@ -60,6 +60,42 @@ def after(last: Any) -> dict[str, Any]:
     return {"$or": behind} if behind else {"_id": {"$in": []}}
 
 
+def between(start: Any, end: Any, last: Any = NOTHING) -> dict[str, Any]:
+    """Returns a filter for the `_id`s from `start` on, this one included, that come before `end` and behind `last`.
+
+    Each may be `NOTHING`. Two limits of one type are one range of the index.
+    """
+    if last is not NOTHING:
+        lower, operator = last, "$gt"
+    else:
+        lower, operator = start, "$gte"
+    if lower is NOTHING and end is NOTHING:
+        return {}
+    if end is NOTHING:
+        return after(lower) if operator == "$gt" else _from(lower)
+    if lower is NOTHING:
+        return _before(end)
+    if can_limit(lower) and _type_of(lower) == _type_of(end):
+        return {"_id": {operator: lower, "$lt": end}}
+    return {"$and": [after(lower) if operator == "$gt" else _from(lower), _before(end)]}
+
+
+def can_limit(value: Any) -> bool:
+    """Whether a part of a collection can begin or end with this `_id`: whether it compares with others of its type."""
+    return _type_of(value) not in {"minKey", "null", "maxKey"} and not (isinstance(value, float) and math.isnan(value))
+
+
+def _from(start: Any) -> dict[str, Any]:
+    later = list(_TYPES[_TYPES.index(_type_of(start)) + 1 :])
+    return {"$or": [{"_id": {"$type": later}}, {"_id": {"$gte": start}}]}
+
+
+def _before(end: Any) -> dict[str, Any]:
+    earlier = list(_TYPES[: _TYPES.index(_type_of(end))])
+    not_a_number = [{"_id": {"$type": "number", "$eq": math.nan}}] if _type_of(end) == "number" else []
+    return {"$or": [{"_id": {"$type": earlier}}, {"_id": {"$lt": end}}, *not_a_number]}
+
+
 def _type_of(value: Any) -> str:
     if isinstance(value, ObjectId):
         return "objectId"
@@ -86,6 +122,8 @@ class Reader:
     Args:
         session: causally consistent, so that a secondary server that lags behind is waited for.
         timeout: seconds that one query may take.
+        start, end: of the part of the collection that is read, in the server's order of `_id`: the first one of it,
+            and the first one behind it; `NOTHING`: no limit. Only for whole documents of a collection.
     """
 
     def __init__(
@@ -96,12 +134,16 @@ class Reader:
         *,
         batch_size: int,
         timeout: int,
+        start: Any = NOTHING,
+        end: Any = NOTHING,
     ) -> None:
         self._collection = collection
         self._selection = selection
         self._session = session
         self._batch_size = batch_size
         self._timeout = timeout * 1000
+        self._start = start
+        self._end = end
         self._what = f"{collection.full_name}: reading"
 
     async def batches(self, last: Any = NOTHING) -> AsyncGenerator[list[bytes], None]:
@@ -111,7 +153,7 @@ class Reader:
         """
         while True:
             began = last
-            cursor = await self._open({} if last is NOTHING else after(last))
+            cursor = await self._open(between(self._start, self._end, last))
             try:
                 while batch := await self._next(cursor):
                     if documents := list(split_batch(batch)):

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from connectors.filtering.validation import AdvancedRulesValidator
 from connectors.source import (
@@ -34,6 +35,9 @@ class MongoDBDataSource(BaseDataSource):
     advanced_rules_enabled = True
     incremental_sync_enabled = True
     resumable = True
+    partitioned = True
+    #: Documents of one partition, at least; a collection of fewer is not divided.
+    partition_documents: ClassVar[int] = 50_000
 
     _opened: Database | None = None
     _cursor: Mapping[str, Any] | None = None
@@ -102,11 +106,17 @@ class MongoDBDataSource(BaseDataSource):
         filtering: Any = None,  # a connectors.byoc.Filter, which sources do not import
         *,
         checkpoint: Any = None,
+        partition: Any = None,
     ) -> AsyncGenerator[SourceItem, None]:
         """Yields the documents, collection by collection, in the order of `_id`.
 
         The position in the change stream is fixed before the first read, and travels with the checkpoints.
         """
+        if partition is not None:
+            async with aclosing(self._database().read_part(self._plan(filtering), partition, checkpoint)) as items:
+                async for item in items:
+                    yield item
+            return
         self._cursor = self._quiet = None
         database, plan = self._database(), self._plan(filtering)
         chosen = await database.choose(plan)
@@ -115,6 +125,26 @@ class MongoDBDataSource(BaseDataSource):
             async for item in items:
                 yield item
         self._keep(plan, position)
+
+    async def partitions(self, filtering: Any = None) -> list[Any]:
+        """Returns ranges of `_id` of large collections, and the other collections whole; fixes the position before."""
+        if filtering is not None and filtering.has_advanced_rules():
+            return []  # what a rule selects is not counted along an index
+        from connectors.sources.mongodb.values import to_text
+
+        self._cursor = self._quiet = None
+        database, plan = self._database(), self._plan(filtering)
+        chosen = await database.choose(plan)
+        position = await database.position(plan, chosen)
+        found: list[Any] = []
+        for selection, info in chosen:
+            cuts = await database.cuts(selection, self.partition_documents) if info.divisible else []
+            for start, end in pairwise([None, *map(to_text, cuts), None]):
+                found.append({"collection": info.name, "uuid": info.uuid, "from": start, "to": end})
+        if len(found) == len(chosen):
+            return []  # none is large
+        self._keep(plan, position)
+        return found
 
     async def get_docs_incrementally(
         self,
