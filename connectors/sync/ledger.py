@@ -22,21 +22,20 @@ import numpy.typing as npt
 import orjson
 from xxhash import xxh3_64
 
-__all__ = ["CHANGED", "NEW", "REPEATED", "UNCHANGED", "Ledger", "LedgerHeader", "LedgerLog", "carry_ledger_over"]
+from connectors.sync.mapped import ENTRY, U64, Found, MappedEntries, locate
 
-U64 = npt.NDArray[np.uint64]
+__all__ = ["CHANGED", "NEW", "REPEATED", "UNCHANGED", "Ledger", "LedgerHeader", "LedgerLog", "carry_ledger_over"]
 
 UNCHANGED: Final = 0
 CHANGED: Final = 1
 NEW: Final = 2
 REPEATED: Final = 3
 
-_ENTRY: Final = np.dtype([("hi", "<u8"), ("lo", "<u8"), ("hash", "<u8")])
 _LOGGED: Final = np.dtype([("hi", "<u8"), ("lo", "<u8"), ("hash", "<u8"), ("order", "<u8")])
 _CHUNK: Final = 1 << 17
 _DELETED: Final = np.uint64(1 << 63)
-#: Digests are uniform, so a range of the key holds about this many log entries.
-_RANGE: Final = 1 << 17
+#: Digests are uniform, so a range of the key holds about this many entries of the ledger, and no more of the log.
+_RANGE: Final = 1 << 16
 
 
 def split_digests(digests: bytes) -> tuple[U64, U64]:
@@ -53,38 +52,19 @@ def join_digests(hi: U64, lo: U64) -> bytes:
     return pairs.tobytes()
 
 
-def _locate(
-    entries: npt.NDArray[Any], keys: U64, hi: U64, lo: U64
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    """Returns for each id its position in the sorted entries, and whether it is there. `keys` is `entries["hi"]`."""
-    size = len(keys)
-    if not size:
-        return np.zeros(len(hi), dtype=np.intp), np.zeros(len(hi), dtype=bool)
-    position = np.minimum(np.searchsorted(keys, hi), size - 1)
-    same_hi = keys[position] == hi
-    found = same_hi & (entries["lo"][position] == lo)
-    for row in np.flatnonzero(same_hi & ~found).tolist():  # several ids share the high half: practically never
-        at = int(position[row])
-        while at < size and keys[at] == hi[row]:
-            if entries["lo"][at] == lo[row]:
-                position[row], found[row] = at, True
-                break
-            at += 1
-    return position, found
-
-
 def _read(file: IO[bytes], start: int, end: int) -> npt.NDArray[Any]:
     file.seek(int(start) * _LOGGED.itemsize)
     return np.fromfile(file, dtype=_LOGGED, count=int(end - start))
 
 
-def _last_of_each(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Returns the last entry of each id, sorted by id."""
+def _last_of_each(parts: list[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+    """Returns the last entry of each id, sorted by id, and how many entries the id has."""
     found = np.concatenate([np.empty(0, dtype=_LOGGED), *parts])
     found = found[np.lexsort((found["order"] & ~_DELETED, found["lo"], found["hi"]))]
     last = np.ones(len(found), dtype=bool)
     last[:-1] = (found["hi"][1:] != found["hi"][:-1]) | (found["lo"][1:] != found["lo"][:-1])
-    return found[last]
+    ends = np.flatnonzero(last)
+    return found[ends], np.diff(ends, prepend=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +140,9 @@ class LedgerLog:
             while len(chunk := np.fromfile(file, dtype=_LOGGED, count=_CHUNK)):
                 yield chunk
 
-    def ranges(self, lows: U64) -> Iterator[npt.NDArray[Any]]:
-        """Yields for each range of the high half, which begins at one of `lows`, the last entry of each id, sorted.
+    def ranges(self, lows: U64) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.intp]]]:
+        """Yields for each range of the high half, which begins at one of `lows`, the last entry of each id, sorted,
+        and how many entries the id has.
 
         Each chunk is sorted once and cut at the bounds, so that the work grows with the entries alone, not with the
         number of ranges, and no more than a few ranges are in memory.
@@ -192,8 +173,9 @@ class Ledger:
         #: The file that holds exactly what is mapped, None when memory differs from it.
         self._name: str | None = None
         self._checksum = ""
-        self._entries: npt.NDArray[Any] = np.empty(0, dtype=_ENTRY)
-        self._hi: U64 = np.empty(0, dtype=np.uint64)
+        self._entries = MappedEntries()
+        #: Whether every document counts as changed, whatever the entries say.
+        self._forgotten = False
         self._seen: npt.NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self.seen_count = 0
 
@@ -214,25 +196,21 @@ class Ledger:
             return False
         if not whole:
             return False
-        self._map(path, path.stat().st_size // _ENTRY.itemsize)
+        self._map(path)
         self._name, self._checksum = path.name, record["checksum"]
         if record["fingerprint"] != header.fingerprint:
             self.forget_hashes()
         return True
 
-    def _map(self, path: Path, count: int) -> None:
-        # Empty files cannot be mapped.
-        self._entries = np.memmap(path, dtype=_ENTRY, mode="r", shape=(count,)) if count else np.empty(0, _ENTRY)
-        # One contiguous array of the keys that are searched; the rest is touched only where a key matches.
-        self._hi = np.ascontiguousarray(self._entries["hi"])
-        self._seen = np.zeros(count, dtype=bool)
+    def _map(self, path: Path) -> None:
+        self._entries = MappedEntries(path)
+        self._forgotten = False
+        self._seen = np.zeros(len(self._entries), dtype=bool)
         self.seen_count = 0
 
     def forget_hashes(self) -> None:
         """Makes every document count as changed."""
-        entries = np.array(self._entries)
-        entries["hash"] = 0
-        self._entries = entries
+        self._forgotten = True
         self._name = None
 
     def rebuild(self, stamps: LedgerLog) -> None:
@@ -242,25 +220,24 @@ class Ledger:
     # Looking up
 
     def __len__(self) -> int:
-        return len(self._hi)
+        return len(self._entries)
 
-    def _find(self, hi: U64, lo: U64) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-        return _locate(self._entries, self._hi, hi, lo)
+    def _find(self, digests: bytes) -> Found:
+        return self._entries.find(*split_digests(digests))
 
     def classify(self, digests: bytes, hashes: bytes) -> npt.NDArray[np.uint8]:
         """Marks a page of documents as seen and says of each NEW, CHANGED, UNCHANGED, or REPEATED in this job.
 
         No id may be twice in one page. A hash of zero is always CHANGED.
         """
-        hi, lo = split_digests(digests)
-        position, found = self._find(hi, lo)
-        codes = np.full(len(hi), NEW, dtype=np.uint8)
-        known = position[found]
+        position, there, held = self._find(digests)
+        codes = np.full(len(there), NEW, dtype=np.uint8)
+        known = position[there]
         if len(known):
-            wanted = np.frombuffer(hashes, dtype=">u8")[found]
-            same = (self._entries["hash"][known] == wanted) & (wanted != 0)
+            wanted = np.frombuffer(hashes, dtype=">u8")[there]
+            same = (held[there] == wanted) & (wanted != 0) & (not self._forgotten)
             before = self._seen[known]
-            codes[found] = np.where(before, REPEATED, np.where(same, UNCHANGED, CHANGED))
+            codes[there] = np.where(before, REPEATED, np.where(same, UNCHANGED, CHANGED))
             self._seen[known] = True
             self.seen_count += int(len(known) - np.count_nonzero(before))
         return codes
@@ -276,8 +253,8 @@ class Ledger:
 
     def mark_seen(self, digests: bytes) -> None:
         """Marks documents that an earlier part of this job has seen."""
-        position, found = self._find(*split_digests(digests))
-        known = np.unique(position[found])
+        found = self._find(digests)
+        known = np.unique(found.position[found.there])
         known = known[~self._seen[known]]
         self._seen[known] = True
         self.seen_count += len(known)
@@ -285,15 +262,23 @@ class Ledger:
     @property
     def vanished_count(self) -> int:
         """Documents that the destination holds and this job has not seen."""
-        return len(self._hi) - self.seen_count
+        return len(self._entries) - self.seen_count
 
     def vanished(self, page: int) -> Iterator[list[bytes]]:
         """Yields the digests of the documents that were not seen, in pages."""
-        missing = np.flatnonzero(~self._seen)
-        for start in range(0, len(missing), page):
-            part = self._entries[missing[start : start + page]]
-            joined = join_digests(part["hi"], part["lo"])
-            yield [joined[at : at + 16] for at in range(0, len(joined), 16)]
+        missing = np.empty(0, dtype=np.intp)
+        for start in range(0, len(self._seen), _CHUNK):
+            missing = np.append(missing, np.flatnonzero(~self._seen[start : start + _CHUNK]) + start)
+            while len(missing) >= page:
+                yield self._digests(missing[:page])
+                missing = missing[page:]
+        if len(missing):
+            yield self._digests(missing)
+
+    def _digests(self, positions: npt.NDArray[np.intp]) -> list[bytes]:
+        entries = self._entries.pick(positions)
+        joined = join_digests(entries["hi"], entries["lo"])
+        return [joined[at : at + 16] for at in range(0, len(joined), 16)]
 
     # Closing
 
@@ -318,41 +303,43 @@ class Ledger:
 
     def _map_merged(self, log: LedgerLog, name: str) -> int:
         self._folder.mkdir(parents=True, exist_ok=True)
-        ranges = max(1, -(-log.count // _RANGE))
+        ranges = max(1, -(-max(log.count, len(self._entries)) // _RANGE))
         lows = np.array([(1 << 64) * index // ranges for index in range(ranges)], dtype=np.uint64)
-        ends = np.append(np.searchsorted(self._hi, lows), len(self._hi)).tolist()
-        written = new = 0
+        bounds = pairwise([*self._entries.first(lows), len(self._entries)])
+        repeats = 0
         path = self._folder / name
         temporary = path.with_suffix(".new")
         checksum = xxh3_64()
         with temporary.open("wb") as file:
-            for logged, (start, end) in zip(log.ranges(lows), pairwise(ends), strict=True):
-                merged, added = self._merge_range(logged, self._entries[start:end])
-                file.write(content := merged.tobytes())
+            for (logged, counts), (start, end) in zip(log.ranges(lows), bounds, strict=True):
+                merged, known = self._merge_range(logged, self._entries.read(start, end))
+                repeats += int(np.sum(counts[~known] - 1))
+                file.write(content := merged.view(np.uint8).data)
                 checksum.update(content)
-                written += len(merged)
-                new += added
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        repeats = self._new_writes(log) - new
-        self._map(path, written)
+        self._map(path)
         self._name, self._checksum = name, checksum.hexdigest()
         return repeats
 
-    def _merge_range(self, logged: npt.NDArray[Any], base: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
-        _, known = self._find(logged["hi"], logged["lo"])
-        fresh = np.empty(len(logged), dtype=_ENTRY)
+    def _merge_range(
+        self, logged: npt.NDArray[Any], base: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Returns the entries of one range after the merge, and which of the logged ids were known before it."""
+        if self._forgotten:
+            base["hash"] = 0
+        known = _locate_in(base, logged).there
+        fresh = np.empty(len(logged), dtype=ENTRY)
         for key in ("hi", "lo", "hash"):
             fresh[key] = logged[key]
         kept = (logged["order"] & _DELETED) == 0
-        replaced = _locate(logged, np.ascontiguousarray(logged["hi"]), base["hi"], base["lo"])[1]
-        base = base[~replaced]
+        base = base[~_locate_in(logged, base).there]
         merged = np.concatenate([base, fresh[kept]])
         # Two sorted parts, which this kind of sort merges. Where ids share the high half, any order of them will do.
-        merged = merged[np.argsort(merged["hi"], kind="stable")]
-        return merged, int(np.count_nonzero(~known))
+        return merged[np.argsort(merged["hi"], kind="stable")], known
 
-    def _new_writes(self, log: LedgerLog) -> int:
-        """Entries of the log whose id the ledger did not know."""
-        return sum(int(np.count_nonzero(~self._find(chunk["hi"], chunk["lo"])[1])) for chunk in log.chunks())
+
+def _locate_in(entries: npt.NDArray[Any], ids: npt.NDArray[Any]) -> Found:
+    at = np.searchsorted(np.ascontiguousarray(entries["hi"]), ids["hi"])
+    return locate(entries, at, ids["hi"], ids["lo"])

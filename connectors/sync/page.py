@@ -14,7 +14,7 @@ from connectors.sync.encode import content_hash, encode, id_digest
 __all__ = ["INCOMPARABLE", "PAGE_BYTES", "PAGE_DOCUMENTS", "PAGE_READ", "Page", "ReadPage", "Refused"]
 
 #: A page of so many documents, or bytes, or documents of which most were kept out by rules, is full.
-PAGE_DOCUMENTS: Final = 256
+PAGE_DOCUMENTS: Final = 512
 PAGE_BYTES: Final = 1_000_000
 PAGE_READ: Final = 8 * PAGE_DOCUMENTS
 #: In place of a hash: the document counts as changed.

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.sync import ledger as module
+from connectors.sync import mapped
 from connectors.sync.ledger import CHANGED, NEW, REPEATED, UNCHANGED, Ledger, LedgerHeader, LedgerLog
 
 # Few high halves, the smallest and the largest among them, so that ids share them and lie on the bounds of ranges.
@@ -57,14 +58,24 @@ def test_merging_equals_a_dict(logs: list[list[tuple[bytes, bytes, bool]]], size
         assert not held or not ledger.classify(b"".join(held), b"".join(held.values())).any()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    held=st.dictionaries(digests, hashes), pages=st.lists(st.dictionaries(digests, hashes), max_size=5), data=st.data()
+    held=st.dictionaries(digests, hashes),
+    pages=st.lists(st.dictionaries(digests, hashes), max_size=5),
+    stride=st.integers(1, 8),
+    window=st.sampled_from([24, 50, 2 << 20]),
+    data=st.data(),
 )
 def test_classifying_equals_a_dict(
-    held: dict[bytes, bytes], pages: list[dict[bytes, bytes]], data: st.DataObject
+    held: dict[bytes, bytes], pages: list[dict[bytes, bytes]], stride: int, window: int, data: st.DataObject
 ) -> None:
-    with tempfile.TemporaryDirectory() as name, patch("os.fsync"):
+    with (
+        tempfile.TemporaryDirectory() as name,
+        patch("os.fsync"),
+        patch.object(mapped, "_STRIDE", stride),
+        patch.object(mapped, "_CHUNK", 3 * stride),
+        patch.object(mapped, "_WINDOW", window),
+    ):
         merged(Path(name), 1, {}, [(digest, content, False) for digest, content in held.items()])
         ledger = Ledger(Path(name))
         assert ledger.open(LedgerHeader("u", 1, ""))

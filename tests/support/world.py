@@ -207,5 +207,5 @@ class World:
             return None
         return {
             int(entry["hi"]).to_bytes(8) + int(entry["lo"]).to_bytes(8): int(entry["hash"]).to_bytes(8)
-            for entry in ledger._entries
+            for entry in ledger._entries.array
         }

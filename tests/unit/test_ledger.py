@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
+from xxhash import xxh3_64
 
 from connectors.sync.encode import id_digest
 from connectors.sync.ledger import CHANGED, NEW, REPEATED, UNCHANGED, Ledger, LedgerHeader, LedgerLog
@@ -195,6 +198,44 @@ def test_a_merge_in_many_ranges_equals_a_dict(tmp_path: Path) -> None:
         assert again.open(LedgerHeader("uuid", epoch, ""))
         assert len(again) == len(held)
         assert not again.classify(b"".join(held), b"".join(held.values())).any()
+
+
+def resident() -> tuple[int, int]:
+    """Returns the memory of this process and the most that it was since the last call, in bytes."""
+    found = re.findall(r"(VmHWM|VmRSS):\s+(\d+) kB", Path("/proc/self/status").read_text())
+    Path("/proc/self/clear_refs").write_text("5")
+    sizes = {name: int(kibibytes) * 1024 for name, kibibytes in found}
+    return sizes["VmRSS"], sizes["VmHWM"]
+
+
+def test_memory_hardly_grows_with_the_ledger(tmp_path: Path) -> None:
+    number, page = 2_000_000, 512
+    entries = np.random.default_rng(5).integers(0, 2**64, (number, 3), dtype=np.uint64)
+    entries = entries[np.argsort(entries[:, 0])]
+    entries.tofile(tmp_path / "some.bin")
+    some = entries[np.random.default_rng(6).permutation(number)[: 40 * page]]
+    digests, hashes = some[:, :2].astype(">u8").tobytes(), some[:, 2].astype(">u8").tobytes()
+    checksum = xxh3_64((tmp_path / "some.bin").read_bytes()).hexdigest()
+    record = {"uuid": "uuid", "epoch": 7, "fingerprint": "fingerprint", "file": "some.bin", "checksum": checksum}
+    (tmp_path / "ledger.json").write_bytes(orjson.dumps(record))
+    del entries, some
+
+    ledger = Ledger(tmp_path)
+    before, _ = resident()
+    assert ledger.open(HEADER)
+    ledger.forget_hashes()
+    assert ledger.open(HEADER)
+    for at in range(0, 40 * page, page):
+        codes = ledger.classify(digests[at * 16 : (at + page) * 16], hashes[at * 8 : (at + page) * 8])
+        assert not codes.any()
+    assert sum(len(gone) for gone in ledger.vanished(1000)) == number - 40 * page
+    log = log_of(tmp_path, {digest(1): content(1)})
+    repeats = ledger.merge(log, LedgerHeader("uuid", 8, "fingerprint"))
+    log.close()
+    assert repeats == 0
+    _, most = resident()
+    # The index of the keys, the seen flags, the windows of the file, and what one range of the merge takes.
+    assert most - before < 30_000_000
 
 
 def test_the_seen_log_is_cut_to_what_its_checkpoint_covers(tmp_path: Path) -> None:

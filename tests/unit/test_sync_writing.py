@@ -193,7 +193,7 @@ def test_a_slow_destination_bounds_how_far_the_source_is_read(tmp_path: Path, la
         await world.kill(source, after=100)
         assert len(world.destination.requests) == 2
         # Two requests under way, two ready, one that fills, and a page (of which downloads count by their number).
-        bound = 5 * 100_000 // 10_000 + (4 + 2 * 256 if lazy else 2 * 1_000_000 // 10_000)
+        bound = 5 * 100_000 // 10_000 + (4 + 2 * 512 if lazy else 2 * 1_000_000 // 10_000)
         assert source.yielded <= bound
         fetched = sum(download.done for _, download in items if lazy)
         assert fetched <= 5 * 10 + 4
