@@ -14,7 +14,7 @@ from connectors.config import Config, ConfigError, ConfigFile
 from connectors.logger import mask, register_secrets
 from connectors.runtime import Runtime
 from connectors.service.adoption import Adoption
-from connectors.service.loops import BREATH, MAX_PAUSE, repeat
+from connectors.service.loops import MAX_PAUSE, repeat
 from connectors.service.metrics import LoopMonitor, Metrics
 from connectors.service.operations import Operations
 from connectors.service.registry import Registry, is_orphaned
@@ -114,7 +114,7 @@ class Daemon:
     async def _run_loops(self, stop: asyncio.Event, serve: Callable[[], Awaitable[None]] | None) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._repeat("jobs", self._claim_next, lambda: BREATH)),
+                group.create_task(self._repeat("jobs", self._claim_next, self._worker.breath)),
                 group.create_task(self._repeat("work", self._work, lambda: self._config.service.poll_interval)),
                 group.create_task(
                     self._repeat("configuration", self._watch, lambda: self._config.service.poll_interval)
@@ -152,12 +152,15 @@ class Daemon:
         stopped = asyncio.create_task(stop.wait())
         try:
             connectors = {(await self._store.job(job_id)).connector_id for job_id in job_ids}
+            open_jobs = list(job_ids)
             while not stop.is_set():
                 await patiently(
-                    lambda: self._worker.tick(connectors), what="looking for work", seconds=_SOON, runtime=self._runtime
+                    lambda: self._worker.claim_next(connectors),
+                    what="looking for work",
+                    seconds=_SOON,
+                    runtime=self._runtime,
                 )
-                jobs = [await self._store.job(job_id) for job_id in job_ids]
-                if all(job.ended or waits_for_a_person(job, self._runtime.time()) for job in jobs):
+                if await self._is_over(open_jobs):
                     break
                 await asyncio.wait(
                     [*self._worker.running.values(), stopped],
@@ -170,6 +173,17 @@ class Daemon:
             await asyncio.wait([monitor, stopped])
             await self._worker.shutdown()
         return [await self._store.job(job_id) for job_id in job_ids]
+
+    async def _is_over(self, open_jobs: list[str]) -> bool:
+        """Whether each of these jobs has ended or waits for a person. Takes out those that have ended, up to the first
+        that goes on: among hundreds of jobs, few are looked at again each time."""
+        for job_id in list(open_jobs):
+            job = await self._store.job(job_id)
+            if job.ended:
+                open_jobs.remove(job_id)
+            elif not waits_for_a_person(job, self._runtime.time()):
+                return False
+        return True
 
     def trouble(self) -> str | None:
         """Says what keeps the daemon from its work; None when nothing does."""
@@ -197,7 +211,7 @@ class Daemon:
         """Claims the next job when one has ended, so that those that wait do not wait for the next look as well."""
         await self._worker.freed.wait()
         self._worker.freed.clear()
-        await self._worker.tick()
+        await self._worker.claim_next()
 
     async def _watch(self) -> None:
         """Takes up an edit of the configuration; a broken one is told, and the last good one stays in force."""

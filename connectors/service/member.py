@@ -11,7 +11,7 @@ from connectors.config import Config, ConfigFile
 from connectors.logger import register_secrets
 from connectors.processes import Channel
 from connectors.runtime import Runtime
-from connectors.service.loops import BREATH, repeat
+from connectors.service.loops import repeat
 from connectors.service.metrics import LoopMonitor, Metrics
 from connectors.service.registry import is_orphaned
 from connectors.service.worker import Worker
@@ -65,7 +65,7 @@ class Member:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._listen(stop)),
-                    group.create_task(self._repeat("jobs", self._claim_next, BREATH)),
+                    group.create_task(repeat("jobs", self._claim_next, self._worker.breath, self._runtime)),
                     group.create_task(repeat("work", self._worker.tick, self._poll_interval, self._runtime)),
                     group.create_task(repeat("configuration", self._watch, self._poll_interval, self._runtime)),
                     group.create_task(self._repeat("report", self._report_again, _REPORT)),
@@ -97,7 +97,7 @@ class Member:
     async def _claim_next(self) -> None:
         await self._worker.freed.wait()
         self._worker.freed.clear()
-        await self._worker.tick()
+        await self._worker.claim_next()
 
     async def _watch(self) -> None:
         """Takes up an edit of the configuration; the first process tells of it, and of what is wrong with one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +27,7 @@ from connectors.errors import ConflictError, ConnectorsError, NotFoundError
 from connectors.service.job_run import JobRun, Services, give_back
 from connectors.service.lease import acquire
 from connectors.service.live import LiveSources
+from connectors.service.loops import BREATH
 from connectors.service.metrics import Metrics
 from connectors.service.outcome import reported
 from connectors.service.registry import OWNER, SourceCatalog, declared_rules, is_orphaned
@@ -35,6 +37,7 @@ __all__ = ["Worker"]
 _logger = logging.getLogger("connectors.worker")
 
 _SCAN: Final = 100_000
+_SHORT_BREATH: Final = 0.001
 #: Seconds beyond the time to drain that running jobs are waited for at the end.
 _GRACE: Final = 10.0
 
@@ -44,6 +47,7 @@ class Worker:
 
     Attributes:
         running: connector id → the task that runs its job.
+        found: jobs that the last look found due, and that had no room.
         freed: set whenever one of these has ended, so that another job can be claimed.
         allowed: how many jobs may run here now, besides `max_concurrent_syncs`: others may be less busy.
         on_change: called whenever `running` has changed.
@@ -57,8 +61,10 @@ class Worker:
         self._sources = LiveSources(catalog, services.runtime)
         self._stop = asyncio.Event()
         self._claiming = asyncio.Lock()
+        self._found_at = float("-inf")
         self.running: dict[str, asyncio.Task[None]] = {}
         self.freed = asyncio.Event()
+        self.found: deque[tuple[SyncJob, Connector | None]] = deque()
         self.allowed = _SCAN
         self.on_change: Callable[[], None] = lambda: None
 
@@ -76,17 +82,35 @@ class Worker:
             connectors: ids of those whose jobs are run; None: of all.
         """
         async with self._claiming:
-            await self._claim(connectors)
+            if self._has_room():
+                await self._find(connectors)
+                await self._claim()
 
-    async def _claim(self, connectors: Collection[str] | None) -> None:
-        if self._stop.is_set() or len(self.running) >= self._capacity():
+    async def claim_next(self, connectors: Collection[str] | None = None) -> None:
+        """Claims what the last look found and had no room for; looks again where that is old, or nothing is left.
+
+        In a queue of hundreds of small jobs a look at all of them would cost more than the next one does.
+        """
+        fresh = self._services.runtime.monotonic() - self._found_at < self._config.service.poll_interval
+        if not fresh or not self.found:
+            await self.tick(connectors)
             return
+        async with self._claiming:
+            await self._claim(anew=True)
+
+    def breath(self) -> float:
+        """Returns the seconds to pause after a claim: hardly any while the next one needs no look at all jobs."""
+        return _SHORT_BREATH if self.found else BREATH
+
+    def _has_room(self) -> bool:
+        return not self._stop.is_set() and len(self.running) < self._capacity()
+
+    async def _find(self, connectors: Collection[str] | None) -> None:
+        """Finds the jobs that are due, with their connectors."""
+        self.found.clear()
+        self._found_at = self._services.runtime.monotonic()
         jobs = await self._services.store.jobs(statuses=UNFINISHED_JOB_STATUSES, limit=_SCAN)
-        blocked = {
-            job.connector_id
-            for job in jobs
-            if job.job_type == JobType.FULL and job.status in {JobStatus.IN_PROGRESS, JobStatus.SUSPENDED}
-        }
+        blocked = {job.connector_id for job in jobs if _blocks(job)}
         due = [
             job
             for job in sorted(jobs, key=_urgency)
@@ -99,12 +123,34 @@ class Worker:
             return
         records = {connector.id: connector for connector in await self._services.store.connectors()}
         for job in due:
-            if len(self.running) >= self._capacity():
-                return
             connector = records.get(job.connector_id)
             # A record of another service is its own business, as long as nobody asks us.
-            if job.connector_id not in self.running and (connectors is not None or self._serves(connector)):
-                await self._look(job, connector)
+            if connectors is not None or self._serves(connector):
+                self.found.append((job, connector))
+
+    async def _claim(self, *, anew: bool = False) -> None:
+        """Claims what was found, while there is room; `anew`: that was some time ago."""
+        while self.found and self._has_room():
+            job, connector = self.found.popleft()
+            if job.connector_id in self.running:
+                continue
+            if anew and connector is not None:
+                connector = await self._present(job, connector.id)
+                if connector is None:
+                    continue
+            await self._look(job, connector)
+
+    async def _present(self, job: SyncJob, connector_id: str) -> Connector | None:
+        """Returns the connector's record as it is by now; None when the job is to wait for the next look."""
+        store = self._services.store
+        if job.job_type == JobType.INCREMENTAL:
+            others = await store.jobs(connector_id=connector_id, statuses=UNFINISHED_JOB_STATUSES)
+            if any(_blocks(other) for other in others):
+                return None
+        try:
+            return await store.connector(connector_id)
+        except NotFoundError:
+            return None
 
     def _capacity(self) -> int:
         return min(self._config.service.max_concurrent_syncs, self.allowed)
@@ -233,6 +279,11 @@ def _urgency(job: SyncJob) -> tuple[bool, float, str]:
     """Takes what was begun before what waits, and of these the oldest first."""
     created = job.created_at.timestamp() if job.created_at is not None else 0.0
     return job.status == JobStatus.PENDING, created, job.id
+
+
+def _blocks(job: SyncJob) -> bool:
+    """Whether no incremental job of the connector may begin while this one is as it is."""
+    return job.job_type == JobType.FULL and job.status in {JobStatus.IN_PROGRESS, JobStatus.SUSPENDED}
 
 
 def _refusal(job: SyncJob, connector: Connector) -> str | None:

@@ -244,7 +244,8 @@ class Ledger:
 
     def locate(self, digests: bytes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
         """Returns for each of the joined digests its place among the documents, and whether it is one of them."""
-        return self._find(*split_digests(digests))
+        found = self._find(digests)
+        return found.position, found.there
 
     @property
     def seen(self) -> npt.NDArray[np.bool_]:

@@ -64,6 +64,54 @@ def test_no_more_jobs_at_once_than_configured(tmp_path: Path) -> None:
     play(scenario, tmp_path, *FORTY, service={"max_concurrent_syncs": 3})
 
 
+def test_a_long_queue_is_worked_off_without_looking_through_all_of_it_for_each_job(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        for item in queue:
+            await service.operations.sync_now(item["id"])
+        asyncio.get_running_loop().call_later(10, stop.set)
+        service.store.calls.clear()
+        await service.daemon().run(stop)
+        jobs = await service.jobs()
+        assert [job.status for job in jobs] == ["completed"] * 40
+        ended = [job.completed_at for job in jobs if job.completed_at is not None]
+        assert (max(ended) - min(ended)).total_seconds() < 1
+        # One look of the scheduler and one of the worker each second, and a few where the queue has been worked off.
+        assert service.store.calls["jobs"] < 30
+
+    stop = asyncio.Event()
+    queue = [connector(item["id"], full=None) for item in FORTY]
+    play(scenario, tmp_path, *queue, service={"max_concurrent_syncs": 2})
+
+
+def test_what_was_found_before_is_looked_at_anew_when_it_is_claimed(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        worker = service.worker()
+        for name in "abcd":
+            await service.sync(name)
+        service.site.scripts["a"] = [0.4, *documents(range(3))]
+        jobs = [await service.operations.sync_now("a")]
+        jobs += [await service.operations.sync_now(name, JobType.INCREMENTAL) for name in "bcd"]
+        await worker.tick()
+        assert list(worker.running) == ["a"]
+        # In the meantime a full sync of one is suspended, one is cancelled, and one goes to another index.
+        full = await service.operations.sync_now("b")
+        suspended = {"status": JobStatus.SUSPENDED, "metadata": {"resume_at": 1e12}}
+        await service.store.update_job(full.id, suspended, statuses=list(JobStatus))
+        await service.operations.cancel(jobs[2].id)
+        await service.store.update_connector("d", {"index_name": "another"})
+        service.site.scripts["d+"] = [({"_id": "late"}, None, "index")]
+        while worker.running:
+            await asyncio.wait(worker.running.values())
+            await worker.claim_next()
+        ended = [(await service.store.job(job.id)).status for job in jobs]
+        assert ended == ["completed", "pending", "canceled", "completed"]
+        assert "late" in service.written()
+        assert service.indexed("another")
+
+    settings = {"max_concurrent_syncs": 1, "poll_interval": 10}
+    play(scenario, tmp_path, *(connector(name, full=None) for name in "abcd"), service=settings)
+
+
 @pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.SUSPENDED])
 def test_a_waiting_job_is_cancelled_at_once(tmp_path: Path, status: JobStatus) -> None:
     async def scenario(service: Service) -> None:
