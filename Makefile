@@ -65,7 +65,7 @@ ftest: $(VENV)/.tools ## Prove a source end to end (NAME=directory, or all; DATA
 soak: $(VENV)/.tools ## Kill daemons beside a database that is written to (MINUTES=10, ARGS='--seed 7')
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
-bench: $(VENV)/.tools ## Measure what the parts cost (ARGS=pipeline for one of them)
+bench: $(VENV)/.tools ## Measure speed, memory and latency (docs/PERFORMANCE.md; ARGS=cost for one figure)
 	$(BIN)/python -m bench $(ARGS)
 
 requirements: $(VENV)/.tools ## Pin the requirements anew

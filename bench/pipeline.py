@@ -16,8 +16,9 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+from bench.generated import GeneratedDataSource
 from connectors.backends.ports import (
     ConnectorState,
     Destination,
@@ -30,7 +31,7 @@ from connectors.backends.ports import (
 from connectors.byoc import Connector, Filter, SyncJob
 from connectors.config import SyncConfig
 from connectors.runtime import Runtime
-from connectors.source import BaseDataSource, DataSourceConfiguration, Document
+from connectors.source import DataSourceConfiguration
 from connectors.sync.context import SyncContext
 from connectors.sync.engine import run_sync
 from connectors.sync.limits import FlightLimit
@@ -39,33 +40,6 @@ RULES = [
     {"id": "1", "order": 1, "policy": "exclude", "field": "path", "rule": "starts_with", "value": "drafts/"},
     {"id": "2", "order": 2, "policy": "exclude", "field": "size", "rule": ">", "value": "1000000000"},
 ]
-TEXT = "The quick brown fox jumps over the lazy dog and finds the handbook of the house. " * 11
-
-
-class GeneratedDataSource(BaseDataSource):
-    """Yields documents of about 1 KB, without an await."""
-
-    service_type = "generated"
-
-    def __init__(self, documents: int, edition: int) -> None:
-        super().__init__(DataSourceConfiguration())
-        self.documents = documents
-        self.edition = edition
-
-    async def get_docs(self, *_: object, **__: object) -> AsyncIterator[Any]:
-        for number in range(self.documents):
-            yield make(number, self.edition), None
-
-
-def make(number: int, edition: int) -> Document:
-    """Returns one document."""
-    return {
-        "_id": f"handbook/chapter-{number % 97}/page-{number}.md",
-        "path": f"handbook/chapter-{number % 97}/page-{number}.md",
-        "size": 1_000 + number,
-        "edition": edition,
-        "body": TEXT,
-    }
 
 
 class NullDestination:
@@ -97,6 +71,12 @@ class NullStore:
         return {}
 
 
+def generated(documents: int, edition: int) -> GeneratedDataSource:
+    """Builds the source."""
+    given = {"documents": documents, "edition": edition}
+    return GeneratedDataSource(DataSourceConfiguration.merge(GeneratedDataSource.get_default_configuration(), given))
+
+
 def context(folder: Path, documents: int, edition: int, epoch: int) -> SyncContext:
     """Builds the context of one sync."""
     connector = Connector(id="bench", service_type="generated", index_name="bench")
@@ -104,7 +84,7 @@ def context(folder: Path, documents: int, edition: int, epoch: int) -> SyncConte
     return SyncContext(
         connector=connector,
         job=SyncJob(id=f"job-{epoch}", connector={"id": "bench"}),
-        source=GeneratedDataSource(documents, edition),
+        source=generated(documents, edition),
         filtering=Filter.of(RULES),
         destination=cast("Destination", NullDestination()),
         store=cast("Store", NullStore()),
@@ -126,7 +106,7 @@ def context(folder: Path, documents: int, edition: int, epoch: int) -> SyncConte
 async def generating(documents: int) -> float:
     """Returns CPU seconds of making and yielding the documents alone."""
     started = time.process_time()
-    async for _ in GeneratedDataSource(documents, 1).get_docs():
+    async for _ in generated(documents, 1).get_docs():
         pass
     return time.process_time() - started
 

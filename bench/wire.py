@@ -10,17 +10,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
+from bench.null_server import serving
 from bench.pipeline import NullDestination, context, generating
 from connectors.backends.elasticsearch import open_elasticsearch
 from connectors.backends.opensearch import open_opensearch
@@ -30,54 +28,6 @@ from connectors.sync.engine import run_sync
 from connectors.sync.limits import FlightLimit, PaceReading
 
 KINDS: Final = ("nothing", "elasticsearch", "opensearch")
-
-
-# The server
-
-
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, latency: float) -> None:
-    """Answers the requests of one connection until it is closed."""
-    try:
-        while True:
-            head = await reader.readuntil(b"\r\n\r\n")
-            lines = head.lower().split(b"\r\n")
-            size = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length:"))
-            body = await reader.readexactly(size)
-            await asyncio.sleep(latency)
-            items = b",".join([b'{"index":{"status":201}}'] * (body.count(b"\n") // 2))
-            said = b'{"errors":false,"items":[%b]}' % items
-            writer.write(
-                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-elastic-product: Elasticsearch\r\n"
-                b"content-length: %d\r\n\r\n%b" % (len(said), said)
-            )
-            await writer.drain()
-    except asyncio.IncompleteReadError:
-        writer.close()
-
-
-async def serve(latency: float) -> None:
-    """Listens on a free port, which it prints, until it is ended."""
-    server = await asyncio.start_server(partial(answer, latency=latency), "127.0.0.1", 0, limit=2**20)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    async with server:
-        await server.serve_forever()
-
-
-@contextmanager
-def serving(latency: float) -> Iterator[str]:
-    """Runs the server; gives its address."""
-    command = [sys.executable, "-m", "bench.wire", "--serve", "--latency", str(latency)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
-
-
-# The client
 
 
 class Wire(NullDestination):
@@ -129,11 +79,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--latency", type=float, default=0.02, help="seconds that the server takes for a request")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        asyncio.run(serve(options.latency))
-        return
     base = 0.0
     with serving(options.latency) as url:
         for kind in KINDS:
