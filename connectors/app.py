@@ -40,10 +40,8 @@ BUILT_IN_SOURCES: Final[Mapping[str, str]] = {
     "postgresql": "connectors.sources.postgresql:PostgreSQLDataSource",
 }
 _ENTRY_POINTS: Final = "connectors.sources"
-#: The embedded index writes one transaction after another, of a few megabytes: more requests or larger ones would only
-#: wait in memory.
+#: The embedded index writes one transaction after another: more requests would only wait in memory.
 _EMBEDDED_REQUESTS: Final = 2
-_EMBEDDED_BODY: Final = 2_000_000
 
 
 # Configuration
@@ -313,11 +311,14 @@ async def equip(
         memory=extraction.memory,
         max_text_chars=extraction.max_text_chars,
     )
-    requests, body = _part(config.sync.writes_in_flight, number, of), config.sync.batch_bytes
+    requests = _part(config.sync.writes_in_flight, number, of)
     if config.elasticsearch is None and config.opensearch is None:
-        requests, body = min(requests, _EMBEDDED_REQUESTS), min(body, _EMBEDDED_BODY)
+        requests = min(requests, _EMBEDDED_REQUESTS)
     limit = FlightLimit(
-        requests, _part(config.sync.bytes_in_flight, number, of), body=body, clock=app.runtime.monotonic
+        requests,
+        _part(config.sync.bytes_in_flight, number, of),
+        body=config.sync.batch_bytes,
+        clock=app.runtime.monotonic,
     )
     metrics = Metrics(wall=app.runtime.wall)
     metrics.pace(limit.reading)

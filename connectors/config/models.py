@@ -178,7 +178,7 @@ class SyncConfig(Section):
         10_000, ge=0, description="A sync with more refused documents than this stops with an error."
     )
     batch_bytes: ByteSize = Field(
-        5_000_000,
+        1_500_000,
         description="Size of a bulk request, at most; how large they are adapts to what the destination takes. A "
         "larger document goes alone.",
     )
@@ -190,7 +190,9 @@ class SyncConfig(Section):
         "workers at least; how many there are adapts to what the destination takes.",
     )
     bytes_in_flight: ByteSize = Field(
-        64_000_000, description="Bytes of all these requests together, at most. A larger document goes alone."
+        12_000_000,
+        description="Bytes of all these requests together, at most; the daemon needs about three times as many of "
+        "memory. A larger document goes alone.",
     )
     readers: Annotated[int, Field(ge=1, le=32)] = Field(
         1,

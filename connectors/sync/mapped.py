@@ -27,7 +27,7 @@ _STRIDE: Final = 16
 #: Bytes that the system maps at once, at most, where one of them is touched: a huge page.
 _WINDOW: Final = 2 << 20
 #: Windows that may stay mapped; a file of no more has no need to be given back.
-_WINDOWS: Final = 4
+_WINDOWS: Final = 2
 #: Entries that are read one after another until then.
 _CHUNK: Final = 1 << 16
 

@@ -50,9 +50,9 @@ def test_defaults_are_those_of_the_design(load: Load) -> None:
     assert (config.logging.level, config.logging.format) == ("INFO", "text")
     assert (config.sync.max_delete_ratio, config.sync.min_documents_for_ratio) == (0.2, 100)
     assert (config.sync.batch_bytes, config.sync.batch_documents, config.sync.bytes_in_flight) == (
-        5_000_000,
+        1_500_000,
         5000,
-        64_000_000,
+        12_000_000,
     )
     assert (config.extraction.memory, config.extraction.timeout) == (2**30, 30)
 
