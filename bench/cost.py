@@ -10,6 +10,7 @@ import statistics
 
 from bench.figures import Bench, run_once, working_folder, write_config
 from bench.null_server import serving
+from bench.sampling import told
 
 __all__ = ["measure", "rules"]
 
@@ -32,6 +33,7 @@ def measure(scale: float) -> Bench:
     bench = Bench("a. Framework cost")
     costs: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
+    parts: dict[tuple[str, str], float] = {}
     with serving() as url:
         for _ in range(_ROUNDS):
             with working_folder() as folder:
@@ -48,7 +50,12 @@ def measure(scale: float) -> Bench:
                     assert said["counters"][outcome] == number, said
                     costs.setdefault(what, []).append(said["cpu"] / number * 1e6)
                     rates.setdefault(what, []).append(number / said["wall"])
+                    for kind, spent in said["profile"].items():
+                        parts[what, kind] = parts.get((what, kind), 0.0) + spent / _ROUNDS
     for what, cost in costs.items():
         bench.add(f"{what}: CPU of the sync's process", statistics.median(cost), "µs/document", target=_TARGET)
         bench.add(f"{what}: with the making of the documents", statistics.median(rates[what]), "documents/s")
+        bench.note(
+            f"{what}, µs/document: {told({kind: spent for (of, kind), spent in parts.items() if of == what}, number)}"
+        )
     return bench

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from bench.figures import loop_delays, peak_memory, percentile
 from bench.generated import GeneratedDataSource
+from bench.sampling import sampled
 from connectors.app import App, Application, catalog_for, equip, open_application, read_config
 from connectors.backends.ports import Destination, IndexHandle, IndexInfo, IndexSpec, Operation, StampPage, WriteResult
 from connectors.config import Config
@@ -104,14 +105,15 @@ async def making(config: Config) -> float:
 
 
 async def sync_all(config: Config, *, null: bool = False) -> dict[str, Any]:
-    """Syncs once; returns CPU and wall seconds, memory in MiB and the counters of all jobs together."""
+    """Syncs once; returns CPU and wall seconds, whose CPU it was, memory in MiB and the counters of all jobs."""
     delays: list[float] = []
     own = await making(config)
     async with null_application(config) if null else open_application(config) as application:
         watching = asyncio.create_task(loop_delays(delays))
-        cpu, wall = time.process_time(), time.perf_counter()
-        jobs = await application.daemon.run_once(asyncio.Event())
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        with sampled() as profile:
+            cpu, wall = time.process_time(), time.perf_counter()
+            jobs = await application.daemon.run_once(asyncio.Event())
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         watching.cancel()
         await asyncio.wait([watching])
     counters: dict[str, int] = {}
@@ -126,6 +128,7 @@ async def sync_all(config: Config, *, null: bool = False) -> dict[str, Any]:
         "jobs": len(jobs),
         "counters": counters,
         "late": percentile(delays, 0.99) if delays else 0.0,
+        "profile": profile.seconds(),
         "latest": max(delays, default=0.0),
     }
 

@@ -1,4 +1,4 @@
-"""Where a process spends its CPU time, by samples of the main thread's stack: cheap, and blind to nothing but C.
+"""Where a process spends its CPU time, by samples of the main thread's stack.
 
 A sample belongs to the innermost frame that is of a known kind. Drivers in C and Cython have no frames: they count as
 the source that called them. What other threads use is measured by the clocks, not by samples.
@@ -9,33 +9,44 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
-__all__ = ["Profile", "sampled"]
+__all__ = ["Profile", "sampled", "told"]
 
 _INTERVAL: Final = 0.001
 #: Part of a file's path → whose time it is; the first that fits.
 _KINDS: Final = (
-    ("connectors/sources/", "source"),
+    ("bench/generated", "making"),
     ("connectors/source", "source"),
-    ("connectors/extraction/", "extraction"),
-    ("connectors/backends/server/", "wire"),
-    ("connectors/backends/elasticsearch/", "wire"),
-    ("connectors/backends/embedded/", "records"),
-    ("connectors/filtering/", "framework"),
-    ("connectors/sync/", "framework"),
-    ("connectors/service/", "framework"),
-    ("/aiohttp/", "wire"),
-    ("/elastic_transport/", "wire"),
     ("/asyncmy/", "source"),
     ("/psycopg/", "source"),
     ("/pymongo/", "source"),
     ("/bson/", "source"),
+    ("connectors/extraction/", "extraction"),
+    ("connectors/filtering/", "rules"),
+    ("connectors/sync/encode", "encoding and hashing"),
+    ("connectors/sync/page", "encoding and hashing"),
+    ("connectors/sync/ledger", "ledger"),
+    ("connectors/sync/mapped", "ledger"),
+    ("connectors/sync/writer", "batches"),
+    ("connectors/sync/limits", "batches"),
+    ("connectors/sync/progress", "batches"),
+    ("connectors/sync/", "reading loop"),
+    ("connectors/service/", "service"),
+    ("connectors/backends/embedded/", "service"),
+    ("connectors/backends/server/bulk", "bulk bodies"),
+    ("connectors/backends/server/", "HTTP"),
+    ("connectors/backends/elasticsearch/", "HTTP"),
+    ("/aiohttp/", "HTTP"),
+    ("/elastic_transport/", "HTTP"),
 )
+#: What is neither the source's nor on the way to the server.
+_FRAMEWORK: Final = frozenset({"rules", "encoding and hashing", "ledger", "batches", "reading loop", "service"})
+_WIRE: Final = frozenset({"bulk bodies", "HTTP"})
 
 
 @dataclass(slots=True)
@@ -58,6 +69,14 @@ class Profile:
         return {kind: self.main * number / total for kind, number in self.samples.most_common()} | {
             "threads": self.threads
         }
+
+    def parts(self) -> dict[str, float]:
+        """Returns the seconds of source, framework, wire and what is none of them."""
+        found: dict[str, float] = {}
+        for kind, spent in self.seconds().items():
+            part = "framework" if kind in _FRAMEWORK else "wire" if kind in _WIRE else kind
+            found[part] = found.get(part, 0.0) + spent
+        return found
 
     def take(self, _: int, frame: FrameType | None) -> None:
         """Counts one sample."""
@@ -84,3 +103,9 @@ def sampled() -> Iterator[Profile]:
         signal.signal(signal.SIGPROF, before)
         profile.main = time.thread_time() - main
         profile.threads = max(0.0, time.process_time() - whole - profile.main)
+
+
+def told(parts: Mapping[str, float], documents: int) -> str:
+    """Returns seconds as microseconds per document, largest first."""
+    found = sorted(((spent / documents * 1e6, kind) for kind, spent in parts.items()), reverse=True)
+    return ", ".join(f"{kind} {spent:.2f}" for spent, kind in found if spent >= 0.01)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from bench.figures import Bench, working_folder, write_config
-from bench.sampling import Profile, sampled
+from bench.sampling import Profile, sampled, told
 from bench.shops import SHOPS, DirectoryShop, Shop
 from connectors.app import open_application, read_config
 from tests.servers.search import SearchServer, available
@@ -49,8 +49,7 @@ def _measure(bench: Bench, server: SearchServer, shop_class: type[Shop], folder:
     server.delete_indices(f"bench-{name}", ".connectors-*", ".elastic-connectors*")
     bench.add(f"{name}: {number:,} documents", number / seconds, "documents/s")
     bench.add(f"{name}: CPU of the sync's process", (profile.main + profile.threads) / number * 1e6, "µs/document")
-    parts = ((kind, spent / number * 1e6) for kind, spent in profile.seconds().items())
-    bench.note(f"{name}, µs/document: " + ", ".join(f"{kind} {spent:.1f}" for kind, spent in parts if spent >= 0.05))
+    bench.note(f"{name}, µs/document: {told(profile.parts(), number)}")
 
 
 async def _sync(config: Path, number: int) -> tuple[float, Profile]:
