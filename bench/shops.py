@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
-from tests.servers.mariadb import MariaDBServer, mariadb_obstacle
-from tests.servers.mongo import MongoServer, mongo_obstacle
-from tests.servers.postgres import PostgresServer, postgres_obstacle
+from tests.servers.mariadb import MariaDBServer
+from tests.servers.mongo import MongoServer
+from tests.servers.postgres import PostgresServer
 
 __all__ = ["SHOPS", "DirectoryShop", "Shop"]
 
@@ -60,7 +60,7 @@ class MySQLShop(Shop):
     """A table with a time of change."""
 
     service_type = "mysql"
-    obstacle = staticmethod(mariadb_obstacle)
+    obstacle = staticmethod(MariaDBServer.obstacle)
 
     def start(self) -> None:
         """Starts MariaDB."""
@@ -99,7 +99,7 @@ class PostgreSQLShop(Shop):
     """A table whose changes are followed in the server's log."""
 
     service_type = "postgresql"
-    obstacle = staticmethod(postgres_obstacle)
+    obstacle = staticmethod(PostgresServer.obstacle)
 
     def start(self) -> None:
         """Starts PostgreSQL."""
@@ -138,7 +138,7 @@ class MongoDBShop(Shop):
     """A collection whose change stream is followed."""
 
     service_type = "mongodb"
-    obstacle = staticmethod(mongo_obstacle)
+    obstacle = staticmethod(MongoServer.obstacle)
 
     def start(self) -> None:
         """Starts MongoDB, or its stand-in."""
