@@ -39,7 +39,7 @@ def test_batches_are_cut_by_bytes_and_by_number(tmp_path: Path) -> None:
 
 def test_batches_are_as_large_as_the_pace_allows(tmp_path: Path) -> None:
     async def scenario() -> None:
-        world = World(tmp_path)
+        world = World(tmp_path, batch_bytes=5_000_000)
         world.destination.delay = lambda _: 1.0
         await world.sync(ScriptedSource([({"_id": f"d{n}", "x": "y" * 100_000}, None) for n in range(60)]))
         assert [len(request) for request in world.destination.requests] == [19, 19, 19, 3]
@@ -61,7 +61,7 @@ def test_a_document_that_is_larger_than_a_batch_goes_alone(tmp_path: Path) -> No
 
 def test_a_batch_that_timed_out_is_sent_again_in_smaller_parts(tmp_path: Path) -> None:
     async def scenario() -> None:
-        world = World(tmp_path)
+        world = World(tmp_path, batch_bytes=5_000_000)
         world.destination.delay = lambda number: 60.0 if number == 0 else 0.1
         world.destination.down = lambda number: number == 0
         world.destination.verdict = lambda number, op: FailureKind.OVERLOADED if (number, op.id) == (1, "d3") else None
