@@ -1,8 +1,8 @@
 """`python -m bench`: measures the figures of docs/PERFORMANCE.md, one benchmark after another, each in its own process.
 
 `python -m bench cost memory` runs some; `--json FILE` keeps the figures, for `python -m bench.report`; `--scale 0.1`
-is for a quick look. What only a part costs is printed by `python -m bench pipeline`, `rules`, `wire`, `mysql_drivers`
-and `postgresql_drivers`, which have options of their own: `python -m bench.wire --help`.
+is for a quick look. What only a part costs is printed by `python -m bench pipeline`, `rules`, `wire`, `partitions`,
+`mysql_drivers` and `postgresql_drivers`, which have options of their own: `python -m bench.wire --help`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.figures import FOLDER, environment
 #: In the order of the table.
 BENCHES: Final = ("cost", "server_bound", "unchanged", "memory", "sources", "latency", "start", "many")
 #: Measurements of a part, which print what they find.
-PARTS: Final = ("pipeline", "rules", "wire", "mysql_drivers", "postgresql_drivers")
+PARTS: Final = ("pipeline", "rules", "wire", "partitions", "mysql_drivers", "postgresql_drivers")
 
 
 def main() -> int:

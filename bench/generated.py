@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Final
 
 from connectors.source import BaseDataSource, Document
 
-__all__ = ["GeneratedDataSource", "make"]
+__all__ = ["TEXT", "GeneratedDataSource", "make"]
 
-_TEXT: Final = "The quick brown fox jumps over the lazy dog and finds the handbook of the house. " * 11
+TEXT: Final = "The quick brown fox jumps over the lazy dog and finds the handbook of the house. " * 11
 _FIELDS: Final[Mapping[str, tuple[str, int]]] = {
     "documents": ("How many documents", 1000),
     "edition": ("A number in each document; another one changes all of them", 1),
@@ -47,5 +47,5 @@ def make(number: int, edition: int) -> Document:
         "path": f"handbook/chapter-{number % 97}/page-{number}.md",
         "size": 1_000 + number,
         "edition": edition,
-        "body": _TEXT,
+        "body": TEXT,
     }

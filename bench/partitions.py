@@ -22,7 +22,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bench.pipeline import TEXT, context, make
+from bench.generated import TEXT, make
+from bench.pipeline import context
 from connectors.byoc import Filter
 from connectors.processes import start_child
 from connectors.service.registry import build_source

@@ -11,6 +11,7 @@ import pytest
 from connectors.errors import ConfigurationError, RetryableError, SkippableError, SyncError
 from connectors.source import Skipped
 from connectors.sync import readers
+from connectors.sync.page import PAGE_DOCUMENTS
 from connectors.sync.split import Split
 from tests.support.clock import run_virtual
 from tests.support.readers import InLoopReaders, PartitionedSource
@@ -258,7 +259,7 @@ def test_what_is_read_ahead_is_bounded(tmp_path: Path) -> None:
         world.destination.answer_delay = lambda _: 1.0
         result = await world.sync(source, stop_after=20)
         assert result.suspended
-        assert source.yielded < 256 * (2 * 8 + 12) + 2000
+        assert source.yielded < PAGE_DOCUMENTS * (2 * 8 + 12) + 2000
 
     play(scenario)
 
