@@ -297,9 +297,9 @@ async def equip(
     """
     from connectors.extraction import TextExtractor
     from connectors.service.daemon import Daemon
-    from connectors.service.job_run import Services
     from connectors.service.metrics import Metrics
     from connectors.service.reporting import ProgressReporter
+    from connectors.service.services import Services
     from connectors.service.worker import Worker
     from connectors.sync.limits import FlightLimit
 

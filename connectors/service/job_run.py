@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, Final
 
-from connectors.backends.ports import Destination, IndexInfo, IndexSpec, Lease, Store
+from connectors.backends.ports import IndexInfo, IndexSpec, Lease
 from connectors.backends.records import connector_snapshot
 from connectors.byoc import Connector, Filter, JobStatus, JobType, SyncJob, TriggerMethod
-from connectors.config import ServiceConfig, SyncConfig
 from connectors.errors import (
     ConfigurationError,
     ConflictError,
@@ -28,66 +23,26 @@ from connectors.filtering.validation import FilterValidationState
 from connectors.logger import ConnectorLogger
 from connectors.logger import settings as log_settings
 from connectors.processes import start_child
-from connectors.runtime import Runtime
 from connectors.service.drafts import DeclaredRules, draft_to_settle, rules_in_force, settle_draft
 from connectors.service.lease import LeaseKeeper
 from connectors.service.live import CleanRun, LiveSource
 from connectors.service.outcome import Outcome
 from connectors.service.registry import configuration_fingerprint, fingerprints
+from connectors.service.services import Services, give_back
 from connectors.service.watchdog import Watchdog
 from connectors.source import BaseDataSource
-from connectors.sync.context import Extractor, Observer, ReaderPlan, SyncContext, SyncResult
+from connectors.sync.context import ReaderPlan, SyncContext, SyncResult
 from connectors.sync.engine import run_sync
-from connectors.sync.ledger import carry_ledger_over
-from connectors.sync.limits import FlightLimit
 from connectors.sync.reading import ReaderJob, run_reader
 from connectors.sync.watch import Watch
 from connectors.utils import format_duration
 
-__all__ = ["JobRun", "Services", "give_back"]
+__all__ = ["JobRun"]
 
 #: Seconds beyond the time to drain after which a job that was asked to suspend is cut short.
 _GRACE: Final = 5.0
 #: Seconds that a sync may take to end after it was cancelled.
 _PATIENCE: Final = 30.0
-
-
-@dataclass(slots=True)
-class Services:
-    """What all jobs of a worker share.
-
-    Attributes:
-        told: connector → the last error that the log of this process told of it.
-    """
-
-    destination: Destination
-    store: Store
-    service: ServiceConfig
-    sync: SyncConfig
-    runtime: Runtime
-    limit: FlightLimit
-    data_dir: Path
-    worker: str
-    extractor: Extractor | None = None
-    observer: Observer | None = None
-    told: dict[str, str] = field(default_factory=dict)
-
-    def folder(self, connector_id: str) -> Path:
-        """Returns where the ledger of a connector lives."""
-        # An id that another tool made up may be no name of a folder, or lead out of ours.
-        is_name = re.fullmatch(r"[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,99}", connector_id, re.ASCII)
-        name = connector_id if is_name else f".{sha256(connector_id.encode(errors='surrogatepass')).hexdigest()}"
-        return self.data_dir / "ledgers" / name
-
-
-async def give_back(services: Services, lease: Lease, *, written: bool) -> None:
-    """Releases a lease. When nothing was `written` under it, the ledger stays true for the next claim."""
-    try:
-        if not written:
-            folder = services.folder(lease.connector_id)
-            await services.runtime.in_thread(carry_ledger_over, folder, lease.epoch - 1, lease.epoch)
-    finally:
-        await services.store.release(lease)
 
 
 class JobRun:

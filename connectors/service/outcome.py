@@ -127,13 +127,21 @@ class Outcome:
         connector |= {"last_indexed_document_count": counters.indexed, "last_deleted_document_count": deleted}
         if result.cursor is not None:
             connector["sync_cursor"] = result.cursor
-        await self._commit(job, connector, result.state)
-        self._report(result)
         if result.needs_full:
             await self._queue_full_sync()
+        await self._commit(job, connector, result.state)
+        self._report(result)
 
     async def _queue_full_sync(self) -> None:
-        await self._store.create_job(self._connector, JobType.FULL, TriggerMethod.SCHEDULED, now=self._runtime.now())
+        """Comes before the end of the job is stored: killed in between, the job ends once more, and says so again."""
+        await patiently(
+            lambda: self._store.create_job(
+                self._connector, JobType.FULL, TriggerMethod.SCHEDULED, now=self._runtime.now()
+            ),
+            what="queueing a full sync",
+            seconds=self._patience,
+            runtime=self._runtime,
+        )
 
     async def suspend(self) -> None:
         """The worker ends; the job goes on at the next start."""
@@ -165,9 +173,9 @@ class Outcome:
         else:
             # What a job that hung has done is not done again by the next one.
             kept = {"goes_on": self._job.id} if isinstance(error, StalledError) else None
-            await self._end(stored, JobStatus.ERROR, message, state=kept)
             if isinstance(error, FullSyncNeededError):
                 await self._queue_full_sync()
+            await self._end(stored, JobStatus.ERROR, message, state=kept)
             # With the place, where it is a defect of the source or of ours.
             known = isinstance(error, ConnectorsError) or message == before
             self._logger.error("sync failed: %s", told, exc_info=None if known else error)

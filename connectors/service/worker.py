@@ -23,14 +23,16 @@ from connectors.byoc import (
     TriggerMethod,
 )
 from connectors.config import Config, ConnectorConfig
-from connectors.errors import ConflictError, ConnectorsError, NotFoundError
-from connectors.service.job_run import JobRun, Services, give_back
+from connectors.errors import ConflictError, ConnectorsError, NotFoundError, describe
+from connectors.logger import mask
+from connectors.service.job_run import JobRun
 from connectors.service.lease import acquire
 from connectors.service.live import LiveSources
 from connectors.service.loops import BREATH
 from connectors.service.metrics import Metrics
 from connectors.service.outcome import reported
 from connectors.service.registry import OWNER, SourceCatalog, declared_rules, is_orphaned
+from connectors.service.services import Services, give_back
 
 __all__ = ["Worker"]
 
@@ -243,8 +245,13 @@ class Worker:
             ended = await run.run()
             if ended.ended:
                 self._metrics.job_finished(connector.id, ended.job_type, ended.status, ended.seconds or 0.0)
-        except Exception:  # the job stays in progress without a lease, so that a later look takes it over
-            _logger.exception("%s: the end of its job could not be stored; it is taken up again", connector.id)
+        except Exception as error:  # the job stays in progress without a lease, so that a later look takes it over
+            _logger.error(
+                "%s: the end of its job could not be stored, and it is taken up again: %s",
+                connector.id,
+                mask(describe(error)),
+                exc_info=None if isinstance(error, ConnectorsError) else error,
+            )
         finally:
             self._metrics.sync_stopped(connector.id)
             self.running.pop(connector.id, None)

@@ -158,9 +158,8 @@ class Sync:
     def _open_seen(self, saved: Mapping[str, Any] | None) -> None:
         folder, job_id = self._context.folder / "seen", self._context.job.id
         if saved is not None:
-            self._seen = SeenLog.reopen(
-                folder, job_id, str(saved["seen_token"]), int(saved["seen"]), of=str(saved["job"])
-            )
+            token, length, of = str(saved["seen_token"]), int(saved["seen"]), str(saved["job"])
+            self._seen = SeenLog.reopen(folder, job_id, token, length, of=of)
             # Once part of the seen set is lost, it stays lost for the whole of this job.
             self._can_delete = self._seen is not None and not saved.get("incomplete")
             for digests in self._seen.read() if self._seen is not None else ():

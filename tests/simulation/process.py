@@ -15,11 +15,11 @@ from connectors.config import Config, ConfigFile
 from connectors.errors import ConnectorsError
 from connectors.runtime import Runtime
 from connectors.service.daemon import Daemon
-from connectors.service.job_run import Services
 from connectors.service.metrics import Metrics
 from connectors.service.operations import Operations
 from connectors.service.registry import Registry, SourceCatalog
 from connectors.service.reporting import ProgressReporter
+from connectors.service.services import Services
 from connectors.service.worker import Worker
 from connectors.sync.counters import Counters
 from connectors.sync.limits import FlightLimit

@@ -13,12 +13,12 @@ import orjson
 from connectors.byoc import Connector, JobStatus, JobType, SyncJob
 from connectors.config import Config
 from connectors.service.daemon import Daemon
-from connectors.service.job_run import Services
 from connectors.service.metrics import Metrics
 from connectors.service.operations import Operations
 from connectors.service.registry import Registry, SourceCatalog
 from connectors.service.reporting import ProgressReporter
 from connectors.service.scheduler import Scheduler
+from connectors.service.services import Services
 from connectors.service.worker import Worker
 from connectors.source import BaseDataSource
 from connectors.sync.limits import FlightLimit

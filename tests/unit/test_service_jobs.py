@@ -239,6 +239,47 @@ def test_the_end_of_a_job_is_stored_though_the_store_fails_for_a_while(tmp_path:
     play(scenario, tmp_path, connector("a"))
 
 
+def _failing(service: Service, name: str, times: int) -> None:
+    """Lets so many calls of this name fail in passing."""
+    left = times
+
+    def fail(call: str) -> None:
+        nonlocal left
+        if call == name and left:
+            left -= 1
+            raise RetryableError("the store is busy")
+
+    service.store.before = fail
+
+
+def test_a_lease_is_given_back_though_the_store_fails_for_a_moment(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(service: Service) -> None:
+        _failing(service, "release", 3)
+        assert (await service.sync("a")).status == "completed"
+        assert (await service.store.state("a")).worker is None
+        _failing(service, "release", 1000)
+        assert (await service.sync("a")).status == "completed", "it ends by itself"
+
+    play(scenario, tmp_path, connector("a"))
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_the_full_sync_that_is_needed_is_queued_though_the_store_fails_for_a_while(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        await service.sync("a")
+        service.site.scripts["a+"] = [FullSyncNeededError("the log was cut off")]
+        await service.operations.sync_now("a", JobType.INCREMENTAL)
+        _failing(service, "create_job", 4)
+        await service.run(20, schedule=False)
+        assert [(job.job_type, job.status) for job in await service.jobs()] == [
+            ("full", "completed"), ("incremental", "error"), ("full", "completed"),
+        ]  # fmt: skip
+
+    play(scenario, tmp_path, connector("a", full=None))
+
+
 def test_a_job_whose_end_cannot_be_stored_is_taken_up_again_after_a_while(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         service.store.before = _fail_commits

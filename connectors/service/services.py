@@ -1,0 +1,71 @@
+"""What the jobs of a worker share, and how a lease is given back."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from connectors.backends.ports import Destination, Lease, Store
+from connectors.config import ServiceConfig, SyncConfig
+from connectors.errors import SuspendSync
+from connectors.runtime import Runtime
+from connectors.sync.context import Extractor, Observer
+from connectors.sync.ledger import carry_ledger_over
+from connectors.sync.limits import FlightLimit
+from connectors.sync.patience import patiently
+
+__all__ = ["Services", "give_back"]
+
+#: Seconds for which giving a lease back is tried.
+_RELEASING: Final = 5.0
+
+
+@dataclass(slots=True)
+class Services:
+    """What all jobs of a worker share.
+
+    Attributes:
+        told: connector → the last error that the log of this process told of it.
+    """
+
+    destination: Destination
+    store: Store
+    service: ServiceConfig
+    sync: SyncConfig
+    runtime: Runtime
+    limit: FlightLimit
+    data_dir: Path
+    worker: str
+    extractor: Extractor | None = None
+    observer: Observer | None = None
+    told: dict[str, str] = field(default_factory=dict)
+
+    def folder(self, connector_id: str) -> Path:
+        """Returns where the ledger of a connector lives."""
+        # An id that another tool made up may be no name of a folder, or lead out of ours.
+        is_name = re.fullmatch(r"[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,99}", connector_id, re.ASCII)
+        name = connector_id if is_name else f".{sha256(connector_id.encode(errors='surrogatepass')).hexdigest()}"
+        return self.data_dir / "ledgers" / name
+
+
+async def give_back(services: Services, lease: Lease, *, written: bool) -> None:
+    """Releases a lease. When nothing was `written` under it, the ledger stays true for the next claim.
+
+    One that cannot be given back for some seconds ends by itself.
+    """
+    try:
+        if not written:
+            folder = services.folder(lease.connector_id)
+            await services.runtime.in_thread(carry_ledger_over, folder, lease.epoch - 1, lease.epoch)
+    finally:
+        with suppress(SuspendSync):
+            await patiently(
+                lambda: services.store.release(lease),
+                what="giving the lease back",
+                seconds=_RELEASING,
+                runtime=services.runtime,
+            )
