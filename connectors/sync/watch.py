@@ -19,7 +19,9 @@ __all__ = ["Doing", "Watch"]
 
 #: What is told of things that are under way, at most.
 _TOLD: Final = 3
+#: Code of ours, but for the readers: they wait for a source that other processes read.
 _OURS: Final = "connectors.sync."
+_READERS: Final = "connectors.sync.readers"
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +52,8 @@ class Doing:
                 filter(None, (self.what, f"for {format_duration(now - self.since)}", refused, self.note()))
             )
         frames = stack.frames_below(stack.waiting_frames(self.task), self.below)
-        if not frames or str(frames[0].f_globals.get("__name__")).startswith(_OURS):
+        module = str(frames[0].f_globals.get("__name__")) if frames else _OURS
+        if module.startswith(_OURS) and module != _READERS:
             return None
         return f"{self.what}, at {stack.told(frames)}"
 
