@@ -21,6 +21,7 @@ from connectors.sync.context import SyncContext, SyncResult
 from connectors.sync.counters import Counters
 from connectors.sync.deadletters import DeadLetters
 from connectors.sync.encode import ENCODING_VERSION
+from connectors.sync.failures import most_telling
 from connectors.sync.guard import guard_deletion
 from connectors.sync.ledger import Ledger, LedgerHeader, LedgerLog
 from connectors.sync.patience import patiently
