@@ -12,11 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.ftest import __main__ as command
 from tests.ftest import measured
 from tests.ftest.__main__ import CASES, USUAL
 from tests.ftest.compose import ADDRESSES, SEARCH, composed, fixture
+from tests.ftest.directory import DirectoryCase
 from tests.servers.database import PASSWORD, DatabaseServer
+from tests.servers.docker import engine_answers
 from tests.servers.flavours import FLAVOURS
+from tests.servers.java import MissingError
 from tests.servers.mariadb import MariaDBServer, MySQLServer
 from tests.servers.mongo import MongoServer
 from tests.servers.postgres import PostgresServer
@@ -115,6 +119,32 @@ def test_what_does_not_start_is_told_and_taken_down(docker: Docker) -> None:
     with pytest.raises(ServerError, match="no such image"), composed("postgresql", search=False):
         pass
     assert docker.calls == ["up --detach --wait source", "down --volumes --timeout 0"]
+
+
+class Missing(DirectoryCase):
+    """A source whose server cannot run."""
+
+    service_type = "missing"
+
+    def prepare(self) -> None:
+        raise MissingError("there is no server for it")
+
+
+def test_what_cannot_run_is_named_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "CASES", {"missing": f"{__name__}:Missing"})
+    monkeypatch.setenv("SEARCH", "embedded")
+    monkeypatch.setenv("CONNECTORS_TEST_DOCKER", "0")
+    monkeypatch.delenv("CI", raising=False)
+    for name, ci, code in (("all", "", 0), ("missing", "", 1), ("all", "true", 1)):
+        if ci:
+            monkeypatch.setenv("CI", ci)
+        monkeypatch.setattr(sys, "argv", ["ftest", name])
+        engine_answers.cache_clear()
+        assert command.main() == code
+        assert "missing: not run: there is no server for it\n" in capsys.readouterr().out
+    engine_answers.cache_clear()
 
 
 def test_the_memory_is_that_of_the_command_alone(tmp_path: Path) -> None:
