@@ -136,6 +136,30 @@ def test_suspended_and_resumed_it_reads_the_same_parts_to_their_ends(tmp_path: P
     play(scenario)
 
 
+def test_a_partition_whose_checkpoints_are_seldom_is_counted_once_all_the_same(tmp_path: Path) -> None:
+    """What it read waits a second for a checkpoint, then is taken; till the checkpoint comes, none covers the whole."""
+
+    async def scenario() -> None:
+        scripts = [
+            checkpointed(documents(range(40)), 20, pause=0.3),
+            checkpointed(documents(range(100, 400)), 10, pause=0.03),
+        ]
+        source = PartitionedSource(scripts)
+        world, _ = world_of(tmp_path, source)
+        job = await world.job()
+        for _ in range(3):
+            result = await world.sync(source, job=job, stop_after=4)
+            if not result.suspended:
+                break
+        else:
+            result = await world.sync(source, job=job)
+        assert result.counters.balanced
+        assert (result.counters.read, result.counters.duplicate) == (340, 0)
+        assert len(world.indexed) == 340
+
+    play(scenario)
+
+
 def test_no_checkpoint_runs_ahead_of_what_was_acknowledged(tmp_path: Path) -> None:
     async def scenario() -> None:
         source = PartitionedSource(parts(pause=0.01))
