@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from inspect import signature
 from typing import Any, Final, NamedTuple
@@ -94,7 +95,7 @@ class _Overdue(NamedTuple):
 
 
 class _Settled(NamedTuple):
-    """Nothing that a reader keeps is wanted any more."""
+    """Nothing that a reader keeps is wanted any more, or nothing at this moment."""
 
 
 class _Link:
@@ -136,9 +137,14 @@ class _Link:
             del self._awaited[number]
             self._forget(number)
 
+    @property
+    def fetching(self) -> bool:
+        """Whether somebody waits for a download."""
+        return bool(self._awaited)
+
     def _forget(self, number: int) -> None:
         self.held.discard(number)
-        if not self.held:
+        if not self.held or not self._awaited:
             self._settled(self)
 
     def answer(self, number: int, outcome: dict[str, Any] | Exception) -> None:
@@ -174,6 +180,7 @@ class Readers:
         self._plan = plan
         self._every = context.config.checkpoint_interval
         self._runtime = context.runtime
+        self._patience = context.drain_timeout
         self._watch = context.watch
         self._logger = context.logger
         self._todo = split.open[::-1]
@@ -212,10 +219,19 @@ class Readers:
                 if isinstance(item, Checkpoint | _Done) and not self._uncovered and self._is_time():
                     yield Checkpoint(self._split.to_checkpoint())
         finally:
-            for task in self._tasks:
-                task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            await self._end()
+
+    async def _end(self) -> None:
+        """Ends the readers, but lets them bring what they are fetching: the sync writes it before it is suspended."""
+        await asyncio.sleep(0)  # those that were begun at this very moment ask now
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                while any(link.fetching for link in self._links):
+                    await self._events.get()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _next(self) -> tuple[_Link | None, Any]:
         """Returns the next thing that a reader sent, or that what one sent has waited long enough."""
