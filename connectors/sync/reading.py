@@ -89,18 +89,19 @@ class Reader:
         self._fetching: dict[int, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Reads what it is told to, until the other end is closed."""
-        work = asyncio.create_task(self._work())
+        """Reads what it is told to, until the other end is closed, or a part of it fails: none goes on without it."""
+        parts = [asyncio.create_task(part()) for part in (self._listen, self._work, self._tick)]
         try:
-            await self._listen()
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            tasks = [work, *self._fetching.values()]
+            tasks = [*parts, *self._fetching.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
             self._channel.close()
-        if not work.cancelled() and (error := work.exception()) is not None and not isinstance(error, OSError):
-            raise error
+        for task in parts:
+            if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, OSError):
+                raise error
 
     async def _listen(self) -> None:
         while (message := await self._channel.hear()) is not None:
@@ -122,10 +123,9 @@ class Reader:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the owner's to judge
             await self._channel.send(*frames.frame(frames.FAILED, frames.error_head(error)))
             return
-        engine = BasicRuleEngine.from_records(self._job.filtering.basic_rules)
-        intake = Intake(source, self._job.service_type, engine, full=True)
-        ticking = asyncio.create_task(self._tick())
         try:
+            engine = BasicRuleEngine.from_records(self._job.filtering.basic_rules)
+            intake = Intake(source, self._job.service_type, engine, full=True)
             while True:
                 assignment = await self._assignments.get()
                 try:
@@ -136,7 +136,6 @@ class Reader:
                 else:
                     await self._channel.send(*frames.frame(frames.DONE, None))
         finally:
-            ticking.cancel()
             await source.close()
 
     def _stream(self, source: BaseDataSource, assignment: Mapping[str, Any]) -> AsyncIterator[Any]:

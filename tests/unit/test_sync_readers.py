@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from connectors.errors import ConfigurationError, RetryableError, SkippableError
 from connectors.source import Skipped
 from connectors.sync import readers
 from connectors.sync.page import PAGE_DOCUMENTS
+from connectors.sync.reading import Reader
 from connectors.sync.split import Split
 from tests.support.clock import run_virtual
 from tests.support.readers import InLoopReaders, PartitionedSource
@@ -318,6 +320,38 @@ def test_a_sync_that_began_alone_goes_on_alone(tmp_path: Path) -> None:
 
 
 NONSENSE = [b"", b"X", b"P\0\0\0\2{}", b"P\0\0\0\1[", b"S\0\0\0\4null", b"L\0\0\0\2[]", b"E\0\0\0\2{}"]
+
+
+def test_a_source_that_cannot_be_made_there_ends_the_sync(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        source = PartitionedSource(parts())
+        world, staff = world_of(tmp_path, source)
+
+        def build() -> Any:
+            raise ConfigurationError("its library is missing", field="host")
+
+        staff.job = replace(staff.job, build=build)
+        with pytest.raises(ConfigurationError, match="its library is missing"):
+            await world.sync(source)
+        assert not staff.alive
+
+    play(scenario)
+
+
+def test_nothing_goes_on_where_a_part_of_a_reader_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        source = PartitionedSource(parts(pause=0.5))
+        world, _ = world_of(tmp_path, source)
+
+        async def fail(_: Any) -> None:
+            raise RuntimeError("a page could not be sent")
+
+        monkeypatch.setattr(Reader, "_tick", fail)
+        with pytest.raises(RetryableError, match="do not last"):
+            await world.sync(source)
+        assert world.indexed == {}
+
+    play(scenario)
 
 
 @pytest.mark.parametrize("content", NONSENSE)
