@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from bench.figures import shown
 
-__all__ = ["main", "table"]
+__all__ = ["BEGIN", "END", "main", "table"]
 
-_BEGIN: Final = "<!-- figures: written by python -m bench.report -->"
-_END: Final = "<!-- end of the figures -->"
+BEGIN: Final = "<!-- figures: written by python -m bench.report -->"
+END: Final = "<!-- end of the figures -->"
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -57,10 +57,10 @@ def main() -> None:
         raise SystemExit(__doc__)
     found, page = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     text = page.read_text()
-    pattern = re.compile(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", re.DOTALL)
+    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
     if not pattern.search(text):
-        raise SystemExit(f"{page} has no place for the figures: write the lines\n{_BEGIN}\n{_END}")
-    page.write_text(pattern.sub(lambda _: f"{_BEGIN}\n\n{table(found).rstrip()}\n\n{_END}", text))
+        raise SystemExit(f"{page} has no place for the figures: write the lines\n{BEGIN}\n{END}")
+    page.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{table(found).rstrip()}\n\n{END}", text))
 
 
 if __name__ == "__main__":
