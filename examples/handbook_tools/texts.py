@@ -13,7 +13,7 @@ CARD: Final = (
             ("connectors status", "what every connector does"),
             ("connectors jobs NAME", "its latest runs"),
             ("connectors job JOB_ID", "one run, with counters"),
-            ("connectors dead-letters NAME", "what failed, and why"),
+            ("connectors dead-letters list NAME", "what failed, and why"),
             ("connectors search INDEX WORDS", "as on the page"),
         )),
         ("Sync", (
