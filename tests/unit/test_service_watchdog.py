@@ -148,6 +148,27 @@ def test_a_download_that_hangs_is_named_with_its_document(tmp_path: Path) -> Non
     hanging(scenario, tmp_path)
 
 
+def test_a_text_that_is_never_extracted_is_named_with_its_document(tmp_path: Path) -> None:
+    class Endless:
+        async def extract(self, content: bytes, *, name: str, mime_type: str | None = None) -> None:
+            await asyncio.sleep(DAY)
+
+        def fingerprint(self) -> str:
+            return "endless"
+
+    async def scenario(service: Service) -> None:
+        service.worker()._services.extractor = Endless()
+        service.site.scripts["a"] = documents([7], lazy=lambda _: Download({"_attachment": b"text"}))
+        await service.operations.sync_now("a")
+        await service.workers[0].tick()
+        await asyncio.sleep(320)
+        (job,) = await service.jobs()
+        assert job.stalled is not None
+        assert job.stalled.startswith("no progress for 5m: extracting the text of d7, for 5m")
+
+    hanging(scenario, tmp_path)
+
+
 def test_a_source_that_cannot_be_reached_nor_says_so_is_named(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         async def ping(_: Any) -> None:
