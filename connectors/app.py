@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from connectors.service.member import Member
     from connectors.service.metrics import Metrics
     from connectors.service.operations import Operations
+    from connectors.service.services import Services
     from connectors.service.web import WebServer
     from connectors.service.worker import Worker
 
@@ -146,6 +147,7 @@ class Application:
     """What a command needs that syncs: all of `App`, and the daemon."""
 
     app: App
+    services: Services
     daemon: Daemon
     worker: Worker
     metrics: Metrics
@@ -350,7 +352,7 @@ async def equip(
     try:
         if extraction.enabled:
             await extractor.start()
-        yield Application(app, daemon, worker, metrics)
+        yield Application(app, services, daemon, worker, metrics)
     finally:
         await extractor.close()
 

@@ -24,12 +24,14 @@ __all__ = [
     "ConnectorState",
     "DeadLetter",
     "Destination",
+    "Documents",
     "Failure",
     "FailureKind",
     "Hit",
     "IndexHandle",
     "IndexInfo",
     "IndexSpec",
+    "JobStore",
     "Lease",
     "Operation",
     "SearchPage",
@@ -157,16 +159,8 @@ class SearchPage:
     hits: Sequence[Hit]
 
 
-class Destination(Protocol):
-    """Where documents go."""
-
-    async def prepare(self, spec: IndexSpec) -> IndexInfo:
-        """Creates the index when it is missing and says what it is."""
-        ...
-
-    async def info(self, index: str, pipeline: Mapping[str, Any] | None = None) -> IndexInfo | None:
-        """Says what the index is, None when there is none; with the same pipeline, as `prepare` said it."""
-        ...
+class Documents(Protocol):
+    """What a sync does with the documents of an index."""
 
     async def write(self, handle: IndexHandle, operations: Sequence[Operation]) -> WriteResult:
         """Writes and deletes in the given order; raises IndexChangedError when the index is not that of the handle.
@@ -186,6 +180,18 @@ class Destination(Protocol):
 
     async def fetch(self, index: str, ids: Sequence[str]) -> dict[str, bytes]:
         """Returns `_id` → the document as JSON bytes, for those that are there."""
+        ...
+
+
+class Destination(Documents, Protocol):
+    """Where documents go."""
+
+    async def prepare(self, spec: IndexSpec) -> IndexInfo:
+        """Creates the index when it is missing and says what it is."""
+        ...
+
+    async def info(self, index: str, pipeline: Mapping[str, Any] | None = None) -> IndexInfo | None:
+        """Says what the index is, None when there is none; with the same pipeline, as `prepare` said it."""
         ...
 
     async def count(self, index: str, connector_id: str | None = None) -> int:
@@ -247,9 +253,8 @@ class DeadLetter:
 
     Attributes:
         operation: what failed: "index", "delete", "update" or "download".
-        body: the document as JSON bytes; without its file where that could not be fetched; None where there is none.
-        version, content_hash, fingerprint: of the operation that the destination refused, so that it can be sent again
-            just as it was; no version where there was none.
+        body: the document as JSON bytes, without a file that could not be fetched; None where there is none.
+        version, content_hash, fingerprint: of the operation that was refused, to send it again just as it was.
     """
 
     connector_id: str
@@ -265,14 +270,41 @@ class DeadLetter:
 
     @property
     def replayable(self) -> bool:
-        """Whether the operation is there in full, so that it can be sent again."""
+        """Whether the operation is there in full."""
         return self.version is not None and (self.body is not None or self.operation == "delete")
 
 
-class Store(Protocol):
-    """Where records live. Times and leases use the caller's clock, given as `now` in seconds since the Unix epoch."""
+class JobStore(Protocol):
+    """What a sync writes of its job."""
 
-    # Connectors
+    async def commit(
+        self,
+        lease: Lease,
+        *,
+        job_id: str,
+        job: Mapping[str, Any] | None = None,
+        connector: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Changes fields of job, connector record and state data (top-level keys; None removes one) in one step,
+        durable on return; raises LeaseLostError, and changes nothing, when the lease's epoch is not the last."""
+        ...
+
+    async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Keeps them, durable on return."""
+        ...
+
+    async def remove_dead_letters(self, connector_id: str, ids: Sequence[str] | None = None) -> int:
+        """Removes those of these ids, or all; returns their number."""
+        ...
+
+    async def dead_letter_ids(self, connector_id: str) -> dict[str, str]:
+        """Returns `_id` → id of the job that wrote it, of all of them, without their bodies."""
+        ...
+
+
+class Store(JobStore, Protocol):
+    """Where records live. Times and leases use the caller's clock, given as `now` in seconds since the Unix epoch."""
 
     async def connectors(self) -> list[Connector]:
         """Returns all connectors, ordered by id."""
@@ -315,19 +347,6 @@ class Store(Protocol):
         """Gives it back; nothing happens when it is no longer ours."""
         ...
 
-    async def commit(
-        self,
-        lease: Lease,
-        *,
-        job_id: str,
-        job: Mapping[str, Any] | None = None,
-        connector: Mapping[str, Any] | None = None,
-        state: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Changes fields of job, connector record and state data (top-level keys; None removes one) in one step,
-        durable on return; raises LeaseLostError, and changes nothing, when the lease's epoch is not the last."""
-        ...
-
     # Jobs
 
     async def create_job(
@@ -360,24 +379,12 @@ class Store(Protocol):
 
     # Dead letters
 
-    async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        """Keeps them, durable on return."""
-        ...
-
-    async def remove_dead_letters(self, connector_id: str, ids: Sequence[str] | None = None) -> int:
-        """Removes those of these ids, or all; returns their number."""
-        ...
-
     async def dead_letters(self, connector_id: str, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
         """Returns them ordered by id, those behind `after`."""
         ...
 
     async def dead_letter(self, connector_id: str, document_id: str) -> DeadLetter:
         """Returns one; raises NotFoundError."""
-        ...
-
-    async def dead_letter_ids(self, connector_id: str) -> dict[str, str]:
-        """Returns `_id` → id of the job that wrote it, of all of them, without their bodies."""
         ...
 
     async def count_dead_letters(self, connector_id: str) -> int:

@@ -11,8 +11,9 @@ from connectors.logger import mask
 if TYPE_CHECKING:
     from connectors.backends.ports import DeadLetter, SearchPage
     from connectors.service.operations import ConnectorView
+    from connectors.sync.compare import Comparison
 
-__all__ = ["dead_letter_shape", "job_shape", "search_shape", "time_shape", "view_shape"]
+__all__ = ["comparison_shape", "dead_letter_shape", "job_shape", "search_shape", "time_shape", "view_shape"]
 
 
 def time_shape(moment: datetime | None) -> str | None:
@@ -89,4 +90,25 @@ def dead_letter_shape(letter: DeadLetter) -> dict[str, Any]:
         "created_at": time_shape(letter.created_at),
         "bytes": len(letter.body) if letter.body is not None else None,
         "replayable": letter.replayable,
+    }
+
+
+def comparison_shape(connector: str, index: str, found: Comparison, *, deep: bool) -> dict[str, Any]:
+    """What `reconcile` found; all differences are counted, the first ones listed."""
+    from connectors.sync.compare import KINDS
+
+    return {
+        "connector": connector,
+        "index": index,
+        "deep": deep,
+        "equal": found.equal,
+        "read": found.counters.read,
+        "filtered": found.counters.filtered,
+        "counts": {kind: found.counts[kind] for kind in KINDS},
+        "differences": [
+            {"kind": each.kind, "id": each.id, "detail": each.detail or None} for each in found.differences
+        ],
+        "stale": found.stale,
+        "unverified": found.unverified,
+        "incomplete": [mask(reason) for reason in found.incomplete],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from connectors.app import App
     from connectors.config import Config
 
-__all__ = ["sync"]
+__all__ = ["SeenThrough", "print_outcome", "see_through", "sync"]
 
 
 @click.command(short_help="Sync one connector now and follow it.")
@@ -72,30 +73,48 @@ def sync(settings: Settings, *, name: str, kind: str, allow_deletes: int | None,
 async def _sync(
     settings: Settings, config: Config, queue: Callable[[App], Awaitable[SyncJob]], *, as_json: bool
 ) -> int:
-    """Queues the job and sees it through to its end, or to Ctrl-C."""
+    """Queues the job, sees it through to its end, or to Ctrl-C, and prints how it ended."""
+    ended = await see_through(settings, config, queue, quiet=as_json or settings.verbosity < 0)
+    job = ended.job
+    if as_json:
+        _print_job(job)
+    elif ended.interrupted:
+        then = "the next sync of it goes on from there" if ended.here else "the daemon goes on with it"
+        print_verdict(f"{job.connector_id}: {job.status} ({job.id}); {then}", good=False)
+    else:
+        print_outcome(job, ended.letters)
+    if ended.interrupted:
+        return Exit.INTERRUPTED
+    return Exit.OK if job.status == JobStatus.COMPLETED else Exit.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class SeenThrough:
+    """A job that was followed: its record, the connector's dead letters, and whether it ran here or was left alone."""
+
+    job: SyncJob
+    letters: int
+    here: bool
+    interrupted: bool
+
+
+async def see_through(
+    settings: Settings, config: Config, queue: Callable[[App], Awaitable[SyncJob]], *, quiet: bool
+) -> SeenThrough:
+    """Queues a job and follows it to its end, or to Ctrl-C; runs it here where no daemon does."""
     from connectors.app import open_app
 
     with stop_on_signals() as stop:
         async with open_app(config) as app:
             job = await queue(app)
-            with display_for(job.connector_id, quiet=as_json or settings.verbosity < 0) as display:
+            with display_for(job.connector_id, quiet=quiet) as display:
                 follower = Follower(app, job.id, display)
                 job = await follower.while_daemon_runs(stop)
                 here = not follower.over(job) and not stop.is_set()
                 if here:
                     job = await _run_here(settings, app, follower, stop)
             letters = await app.store.count_dead_letters(job.connector_id)
-        interrupted = stop.is_set() and not job.ended
-    if as_json:
-        _print_job(job)
-    elif interrupted:
-        then = "the next sync of it goes on from there" if here else "the daemon goes on with it"
-        print_verdict(f"{job.connector_id}: {job.status} ({job.id}); {then}", good=False)
-    else:
-        _print_outcome(job, letters)
-    if interrupted:
-        return Exit.INTERRUPTED
-    return Exit.OK if job.status == JobStatus.COMPLETED else Exit.FAILED
+        return SeenThrough(job, letters, here, interrupted=stop.is_set() and not job.ended)
 
 
 async def _run_here(settings: Settings, app: App, follower: Follower, stop: asyncio.Event) -> SyncJob:
@@ -117,7 +136,8 @@ def _print_job(job: SyncJob) -> None:
     print_json(job_shape(job))
 
 
-def _print_outcome(job: SyncJob, letters: int) -> None:
+def print_outcome(job: SyncJob, letters: int) -> None:
+    """Prints how a job ended, for people."""
     name = job.connector_id
     print_verdict(f"{name}: {outcome(job)}", good=job.status == JobStatus.COMPLETED)
     for reason in job.incomplete:

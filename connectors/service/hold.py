@@ -17,18 +17,23 @@ __all__ = ["hold"]
 
 #: Seconds for which nobody else may run the connector after the process died that holds it.
 _TTL: Final = 60.0
+#: Seconds between two looks whether it is free.
+_LOOK: Final = 0.2
 #: Sending stops so many seconds before the lease ends, for clocks differ and requests take time.
 _MARGIN: Final = 12.0
 
 
 @asynccontextmanager
-async def hold(store: Store, connector_id: str, worker: str, runtime: Runtime) -> AsyncIterator[Callable[[], Lease]]:
+async def hold(
+    store: Store, connector_id: str, worker: str, runtime: Runtime, *, patience: float = 0.0
+) -> AsyncIterator[Callable[[], Lease]]:
     """Takes the lease, renews it within the block, and gives it back.
 
     The claim's new epoch alone makes the ledger invalid, so the next sync reads what the index holds.
 
     Args:
         worker: name of this process.
+        patience: seconds for which somebody else's job is waited for.
 
     Yields:
         What returns the lease, and raises LeaseLostError as soon as it may not be ours: to be asked before each write.
@@ -38,8 +43,11 @@ async def hold(store: Store, connector_id: str, worker: str, runtime: Runtime) -
     """
     # A name of its own, for the worker of this very process is somebody else.
     owner = f"{worker}/{token_hex(4)}"
-    lease = await acquire(store, connector_id, owner, ttl=_TTL, now=runtime.time())
-    if lease is None:
+    ends = runtime.monotonic() + patience
+    while (lease := await acquire(store, connector_id, owner, ttl=_TTL, now=runtime.time())) is None:
+        if runtime.monotonic() < ends:
+            await runtime.sleep(_LOOK)
+            continue
         raise ConflictError(f"a sync of {connector_id} is running; cancel it or wait for its end, then try again")
     held = _Held(store, lease, runtime)
     keeping = asyncio.create_task(held.keep())

@@ -26,6 +26,7 @@ from connectors.service.hold import hold
 from connectors.service.letters import Letters
 from connectors.service.registry import is_orphaned
 from connectors.service.schedule import parse_schedule
+from connectors.sync.context import RECONCILE
 from connectors.utils import nearest
 
 __all__ = ["ConnectorView", "Operations"]
@@ -171,12 +172,18 @@ class Operations:
     # Acting
 
     async def sync_now(
-        self, connector_id: str, job_type: JobType = JobType.FULL, *, allow_deletes: int | None = None
+        self,
+        connector_id: str,
+        job_type: JobType = JobType.FULL,
+        *,
+        allow_deletes: int | None = None,
+        reconcile: Mapping[str, Any] | None = None,
     ) -> SyncJob:
         """Queues an on-demand job; one of the same kind that waits, suspended ones too, is used and waits no longer.
 
         Args:
             allow_deletes: number of vanished documents that this job may delete, whatever `max_delete_ratio` says.
+            reconcile: compare with what is in the index, whatever the ledger says; see `SyncContext.write_again`.
 
         Raises:
             NotFoundError: there is no such connector.
@@ -184,7 +191,8 @@ class Operations:
         """
         connector = await self.connector(connector_id)
         _check_possible(connector, job_type)
-        metadata: dict[str, Any] = {} if allow_deletes is None else {"allow_deletes": allow_deletes}
+        wishes = {"allow_deletes": allow_deletes, RECONCILE: reconcile}
+        metadata = {name: wish for name, wish in wishes.items() if wish is not None}
         waiting = await self.store.jobs(connector_id=connector_id, statuses=_WAITING, limit=_SCAN)
         for job in waiting:
             if job.job_type == job_type and (woken := await self._wake(job, metadata)) is not None:

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from connectors.backends.ports import ConnectorState, Destination, IndexInfo, Lease, Store
+from connectors.backends.ports import DIGEST_SIZE, ConnectorState, Documents, IndexInfo, JobStore, Lease
 from connectors.byoc import Connector, Filter, JobType, SyncJob
 from connectors.config import SyncConfig
 from connectors.runtime import Runtime
@@ -19,7 +19,10 @@ from connectors.sync.counters import Counters
 from connectors.sync.limits import FlightLimit
 from connectors.sync.watch import Watch
 
-__all__ = ["Extractor", "Observer", "ReaderPlan", "ReaderProcess", "SyncContext", "SyncResult"]
+#: Of the metadata of a job that mends the index; `again` has the ids, as digests, of what it writes in any case.
+RECONCILE: Final = "reconcile"
+
+__all__ = ["RECONCILE", "Extractor", "Observer", "ReaderPlan", "ReaderProcess", "SyncContext", "SyncResult"]
 
 
 class ExtractedText(Protocol):
@@ -114,8 +117,8 @@ class SyncContext:
     job: SyncJob
     source: BaseDataSource
     filtering: Filter
-    destination: Destination
-    store: Store
+    destination: Documents
+    store: JobStore
     index: IndexInfo
     lease: Callable[[], Lease]
     state: ConnectorState
@@ -143,6 +146,33 @@ class SyncContext:
     def job_type(self) -> JobType:
         """Full or incremental."""
         return JobType(self.job.job_type)
+
+    @property
+    def basis(self) -> dict[str, Any]:
+        """What a checkpoint is valid for, besides its job."""
+        return {
+            "configuration": self.configuration_fingerprint,
+            "uuid": self.index.uuid,
+            "mends": self.mends or None,  # before the wish, documents were compared with a ledger, not with the stamps
+        }
+
+    @property
+    def mends(self) -> bool:
+        """Whether the job is to make the index equal to the source, whatever the ledger says."""
+        return isinstance(self.job.metadata.get(RECONCILE), Mapping)
+
+    @property
+    def write_again(self) -> bytes | None:
+        """Joined digests of the documents that count as changed, whatever their stamps say; None: all do."""
+        if self.state.data.get("rewrite"):
+            return None
+        given: Any = self.job.metadata.get(RECONCILE) if self.mends else {}
+        again = given.get("again", [])
+        try:
+            digests = bytes.fromhex("".join(again))
+        except (TypeError, ValueError):  # another tool may write anything
+            return None
+        return digests if len(digests) % DIGEST_SIZE == 0 else None
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from connectors.backends.ports import DeadLetter, Operation, Store
+from connectors.backends.ports import DeadLetter, JobStore, Operation
 from connectors.errors import DeadLetterLimitError
 from connectors.logger import mask
 from connectors.runtime import Runtime
@@ -34,7 +34,7 @@ class DeadLetters:
 
     def __init__(
         self,
-        store: Store,
+        store: JobStore,
         connector_id: str,
         job_id: str,
         *,

@@ -116,10 +116,10 @@ class Sync:
     async def _open_ledger(self) -> None:
         context = self._context
         header = LedgerHeader(self._handle.uuid, self._lease.epoch - 1, self._handle.fingerprint)
-        if not await self._in_thread(self._ledger.open, header):
+        if context.mends or not await self._in_thread(self._ledger.open, header):
             await self._patiently(self._rebuild_ledger, f"reading the stamps of {self._handle.index}")
-        if context.state.data.get("rewrite"):
-            await self._in_thread(self._ledger.forget_hashes)
+        if context.write_again != b"":
+            await self._in_thread(self._ledger.forget_hashes, context.write_again)
 
     async def _rebuild_ledger(self) -> None:
         context = self._context
@@ -143,8 +143,7 @@ class Sync:
             and saved.get("checkpoint") is not None
             # A job that hung ended, and left its checkpoint to the next one; its counters are its own.
             and saved.get("job") in {context.job.id, context.state.data.get("goes_on")}
-            and saved.get("configuration") == context.configuration_fingerprint
-            and saved.get("uuid") == self._handle.uuid
+            and context.basis.items() <= {"mends": None, **saved}.items()
         )
         if resumes:
             self._checkpoint = saved["checkpoint"]
@@ -338,11 +337,10 @@ class Sync:
         if due is not None and self._full and self._seen is not None:
             state = {
                 "progress": {
+                    **context.basis,
                     "job": context.job.id,
                     "checkpoint": due.state,
                     "counters": counters,
-                    "configuration": context.configuration_fingerprint,
-                    "uuid": self._handle.uuid,
                     "seen": due.seen,
                     "seen_token": self._seen.token,
                     "incomplete": bool(pipeline.incomplete) or not self._can_delete,

@@ -176,6 +176,8 @@ class Ledger:
         self._entries = MappedEntries()
         #: Whether every document counts as changed, whatever the entries say.
         self._forgotten = False
+        #: High halves of the digests of single ones that do; two that share one do no harm.
+        self._again: U64 = np.empty(0, dtype=np.uint64)
         self._seen: npt.NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self.seen_count = 0
 
@@ -208,10 +210,13 @@ class Ledger:
         self._seen = np.zeros(len(self._entries), dtype=bool)
         self.seen_count = 0
 
-    def forget_hashes(self) -> None:
-        """Makes every document count as changed."""
-        self._forgotten = True
-        self._name = None
+    def forget_hashes(self, digests: bytes | None = None) -> None:
+        """Makes these documents count as changed in this job, or all in this and later ones."""
+        if digests is None:
+            self._forgotten = True
+            self._name = None
+        else:
+            self._again = split_digests(digests)[0]
 
     def rebuild(self, stamps: LedgerLog) -> None:
         """Builds the arrays from stamps that were appended to a log."""
@@ -236,6 +241,8 @@ class Ledger:
         if len(known):
             wanted = np.frombuffer(hashes, dtype=">u8")[there]
             same = (held[there] == wanted) & (wanted != 0) & (not self._forgotten)
+            if len(self._again):
+                same &= ~np.isin(split_digests(digests)[0][there], self._again)
             before = self._seen[known]
             codes[there] = np.where(before, REPEATED, np.where(same, UNCHANGED, CHANGED))
             self._seen[known] = True

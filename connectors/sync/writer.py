@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from connectors.backends.ports import Destination, FailureKind, IndexHandle, Operation, WriteResult
+from connectors.backends.ports import Documents, FailureKind, IndexHandle, Operation, WriteResult
 from connectors.config import SyncConfig
 from connectors.errors import RetryableError, describe
 from connectors.runtime import Runtime
@@ -86,7 +86,7 @@ class BulkWriter:
 
     def __init__(
         self,
-        destination: Destination,
+        destination: Documents,
         handle: IndexHandle,
         *,
         config: SyncConfig,

@@ -15,10 +15,11 @@ from connectors.backends.ports import DeadLetter, Hit, SearchPage
 from connectors.byoc import Connector, SyncJob
 from connectors.cli.entry import cli
 from connectors.cli.exits import Exit
-from connectors.cli.shapes import dead_letter_shape, job_shape, search_shape, view_shape
+from connectors.cli.shapes import comparison_shape, dead_letter_shape, job_shape, search_shape, view_shape
 from connectors.cli.sources import _source_shape
 from connectors.service.operations import ConnectorView
 from connectors.service.registry import SourceCatalog
+from connectors.sync.compare import Comparison
 from connectors.sync.counters import OUTCOMES, Counters
 
 TEXT = (Path(__file__).parents[2] / "docs" / "COMMANDS.md").read_text("utf-8")
@@ -36,6 +37,7 @@ def shapes() -> dict[str, Mapping[str, Any]]:
     view = ConnectorView(Connector(id="a"), {}, None, None, 0, 0)
     catalog = SourceCatalog({"directory": "connectors.sources.directory:DirectoryDataSource"})
     return {
+        "comparison": {**comparison_shape("a", "b", Comparison(), deep=False), "repair": None},
         "job": job_shape(SyncJob(id="1")),
         "connector": view_shape(view),
         "dead letter": dead_letter_shape(DeadLetter("a", "1", "index", "no", "2", now)),
@@ -44,7 +46,7 @@ def shapes() -> dict[str, Mapping[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("name", ["job", "connector", "dead letter", "search", "source"])
+@pytest.mark.parametrize("name", ["comparison", "job", "connector", "dead letter", "search", "source"])
 def test_each_shape_is_documented_key_by_key(name: str) -> None:
     assert documented(name) == set(shapes()[name])
 
