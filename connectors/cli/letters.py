@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,17 +15,15 @@ from connectors.cli.settings import Settings
 from connectors.cli.subjects import known_connector, subject
 from connectors.cli.words import clock, how_many
 from connectors.logger import mask
-from connectors.utils import escape_controls, truncate
+from connectors.utils import escape_controls
 
 if TYPE_CHECKING:
     from connectors.app import App
     from connectors.backends.ports import DeadLetter
     from connectors.service.letters import LetterOutcome
 
-__all__ = ["dead_letters", "shortened"]
+__all__ = ["dead_letters"]
 
-#: Characters of one text that `show` prints for people.
-_LONGEST: Final = 1000
 _OUTCOMES: Final = {
     "indexed": "indexed",
     "deleted": "deleted",
@@ -88,14 +86,15 @@ def list_(settings: Settings, *, name: str, limit: int, after: str | None, as_js
 def show(settings: Settings, *, name: str, document_id: str, as_json: bool) -> None:
     """Show one dead letter: the reason and the document. With --json, nothing of the document is cut."""
     from connectors.cli.shapes import dead_letter_shape
+    from connectors.service.letters import document_text
 
     async def work(app: App) -> DeadLetter:
         await subject(app, name)
         return await app.store.dead_letter(name, document_id)
 
     letter = settings.run(work)
-    document = None if letter.body is None else json.loads(letter.body)
     if as_json:
+        document = None if letter.body is None else json.loads(letter.body)
         print_json({**dead_letter_shape(letter), "document": document})
         return
     facts = {
@@ -109,20 +108,10 @@ def show(settings: Settings, *, name: str, document_id: str, as_json: bool) -> N
     }
     print_table(("", ""), facts.items(), empty="")
     print_lines("")
-    if document is None:
+    if letter.body is None:
         print_lines("No document was kept.")
     else:
-        text = json.dumps(shortened(document), indent=2, ensure_ascii=False)
-        print_lines(*text.split("\n"))
-
-
-def shortened(value: Any) -> Any:
-    """Returns a document with its long texts (a file in base64, say) cut, and their length told."""
-    if isinstance(value, str) and len(value) > _LONGEST:
-        return f"{truncate(value, _LONGEST)} ({len(value):,} characters)"
-    if isinstance(value, dict):
-        return {key: shortened(item) for key, item in value.items()}
-    return [shortened(item) for item in value] if isinstance(value, list) else value
+        print_lines(*document_text(letter.body).split("\n"))
 
 
 @dead_letters.command()

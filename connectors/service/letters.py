@@ -8,9 +8,10 @@ would not know of the document and never delete it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -35,8 +36,9 @@ from connectors.service.hold import hold
 from connectors.sync.encode import id_digest
 from connectors.sync.page import INCOMPARABLE
 from connectors.sync.patience import Patience
+from connectors.utils import truncate
 
-__all__ = ["LetterOutcome", "Letters"]
+__all__ = ["LetterOutcome", "Letters", "document_text"]
 
 #: Letters that are read, and bytes of documents that are sent, at a time.
 _PAGE: Final = 50
@@ -196,6 +198,20 @@ async def _pause(patience: Patience, reason: str, retry_after: float | None) -> 
         raise RetryableError(
             f"the index takes no documents at the moment: {reason}. What was not written stays a dead letter; try again"
         ) from None
+
+
+def document_text(body: bytes, longest: int = 1000) -> str:
+    """Returns a document as indented JSON for people; texts (a file in base64, say) beyond `longest` characters are
+    cut, and their length is told."""
+    return json.dumps(_shortened(json.loads(body), longest), indent=2, ensure_ascii=False)
+
+
+def _shortened(value: Any, longest: int) -> Any:
+    if isinstance(value, str) and len(value) > longest:
+        return f"{truncate(value, longest)} ({len(value):,} characters)"
+    if isinstance(value, dict):
+        return {key: _shortened(item, longest) for key, item in value.items()}
+    return [_shortened(item, longest) for item in value] if isinstance(value, list) else value
 
 
 def _unsent(letter: DeadLetter, keep: Callable[[dict[str, object]], bool]) -> LetterOutcome | None:

@@ -321,3 +321,33 @@ class TestToken:
             await page.wait_for_url("**/login")
             await page.goto("/jobs")
             await expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+class TestDeadLetters:
+    async def test_looked_at_sent_again_and_dropped(self, site: Site, visit: Visit) -> None:
+        document = {"title": f"Plan {SCRIPT}", "lines": ["one", "two"], "data": "QUJD" * 3000}
+        await site.dead_letter("plans/a b?.md", "mapper_parsing_exception: failed to parse field", document=document)
+        await site.dead_letter("broken.pdf", "broken.pdf: the PDF cannot be read")
+        await site.dead_letter("third", "no")
+        async with visit(site, "connectors/handbook") as page:
+            await page.get_by_role("link", name="plans/a b?.md").click()
+            await expect(page.get_by_role("heading", name="plans/a b?.md")).to_be_visible()
+            shown = page.locator("pre")
+            await expect(shown).to_contain_text('"title": "Plan <script>')
+            await expect(shown).to_contain_text("(12,000 characters)")
+            assert await page.evaluate("window.hit") is None
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            await page.get_by_role("button", name="Send again").click()
+            await expect(page.get_by_text("Sent again, and off the list")).to_be_visible()
+            await expect(page.locator(".letters > li")).to_have_count(2)
+            await page.get_by_role("button", name="Send all again").click()
+            await expect(page.get_by_text("What is still on the list was not taken")).to_be_visible()
+            await page.get_by_role("link", name="broken.pdf").click()
+            await expect(page.get_by_role("button", name="Send again")).to_have_count(0)
+            await page.get_by_role("button", name="Drop").click()
+            await expect(page.locator(".letters > li")).to_have_count(1)
+            await page.get_by_role("link", name="Drop all…").click()
+            await expect(page.get_by_role("heading", name="Drop 1 dead letter of Handbook?")).to_be_visible()
+            await page.get_by_role("button", name="Drop all").click()
+            await expect(page.get_by_text("None.")).to_be_visible()
+        assert (await site.destination.fetch("docs", ["plans/a b?.md"]))["plans/a b?.md"]

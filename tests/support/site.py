@@ -140,7 +140,19 @@ class Site:
             changes.setdefault("completed_at", ended)
         return await self.store.update_job(job.id, changes, statuses=["pending"])
 
-    async def dead_letter(self, document_id: str, reason: str, connector_id: str = "handbook") -> None:
-        """Keeps a document as a dead letter."""
-        letter = DeadLetter(connector_id, document_id, "index", reason, "job-1", self.runtime.now())
+    async def dead_letter(
+        self,
+        document_id: str,
+        reason: str,
+        connector_id: str = "handbook",
+        *,
+        document: Mapping[str, Any] | None = None,
+        version: int = 1,
+    ) -> None:
+        """Keeps a document as a dead letter; one that comes with its content can be sent again."""
+        now = self.runtime.now()
+        letter = DeadLetter(connector_id, document_id, "index", reason, "job-1", now)
+        if document is not None:
+            body = orjson.dumps(document)
+            letter = replace(letter, body=body, version=version, content_hash=content_hash(body), fingerprint="f")
         await self.store.add_dead_letters([letter])

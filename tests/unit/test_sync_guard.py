@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from connectors.byoc import JobStatus, JobType
 from connectors.errors import DeletionGuardError
-from connectors.source import Document
+from connectors.source import Document, Skipped
 from tests.support.clock import run_virtual
+from tests.support.service import Service, connector, play
 from tests.support.sources import ResumableSource, ScriptedSource, checkpointed, documents
 from tests.support.world import World
 
@@ -185,3 +187,63 @@ def test_what_was_read_before_the_guard_struck_is_not_done_again(tmp_path: Path)
         assert (await world.store.jobs())[0].metadata["counters"]["indexed"] == 101
 
     run_virtual(scenario())
+
+
+def test_the_leave_to_delete_is_for_one_run(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.scripts["a"] = documents(range(200))
+        await service.sync("a")
+        service.site.scripts["a"] = documents(range(100))
+        refused = await service.sync("a")
+        assert (refused.status, len(service.indexed())) == (JobStatus.ERROR, 200)
+        assert "--allow-deletes 100" in (refused.error or "")
+        allowed = await service.sync("a", allow_deletes=100)
+        assert (allowed.status, len(service.indexed())) == (JobStatus.COMPLETED, 100)
+        service.site.scripts["a"] = documents(range(50))
+        for _ in range(2):
+            assert (await service.sync("a")).status == JobStatus.ERROR
+        assert len(service.indexed()) == 100
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_explicit_deletes_are_exempt(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.scripts["a"] = documents(range(200))
+        await service.sync("a")
+        service.site.scripts["a+"] = [({"_id": f"d{number}"}, None, "delete") for number in range(200)]
+        job = await service.sync("a", JobType.INCREMENTAL)
+        assert (job.status, job.deleted_document_count) == (JobStatus.COMPLETED, 200)
+        assert service.indexed() == {}
+
+    play(scenario, tmp_path, connector("a"))
+
+
+@pytest.mark.parametrize(
+    "ending", [OSError("the disk is gone"), Skipped("a folder cannot be read")], ids=["raises", "skips"]
+)
+def test_a_source_that_does_not_come_to_its_end_deletes_nothing(tmp_path: Path, ending: Any) -> None:
+    async def scenario(service: Service) -> None:
+        await service.sync("a")
+        service.site.scripts["a"] = [*documents(range(2)), ending]
+        for allow_deletes in (None, 1000):
+            await service.sync("a", allow_deletes=allow_deletes)
+            assert set(service.indexed()) == {"d0", "d1", "d2"}, "no leave makes a half list a whole one"
+        service.site.scripts["a"] = documents(range(2))
+        await service.sync("a")
+        assert set(service.indexed()) == {"d0", "d1"}
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_a_source_that_lists_a_little_less_each_time_is_not_held_up(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        for number in (200, 160, 128, 103, 83, 1):
+            service.site.scripts["a"] = documents(range(number))
+            assert (await service.sync("a")).status == JobStatus.COMPLETED, number
+            assert len(service.indexed()) == number
+        service.site.scripts["a"] = []
+        assert (await service.sync("a")).status == JobStatus.ERROR
+        assert len(service.indexed()) == 1
+
+    play(scenario, tmp_path, connector("a"))

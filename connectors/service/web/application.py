@@ -15,6 +15,7 @@ from connectors.runtime import Runtime
 from connectors.service.crew import WorkerSight
 from connectors.service.metrics import Metrics
 from connectors.service.operations import Operations
+from connectors.service.web.letters import LetterViews
 from connectors.service.web.render import Assets, Renderer
 from connectors.service.web.security import Guard, TokenGate, host_names
 from connectors.service.web.views import Reader, Views
@@ -54,11 +55,14 @@ def _routes(views: Views) -> list[Route]:
         ("/jobs", "jobs", views.jobs),
         ("/jobs/{id:path}", "job", views.job),
     ]
+    letters = LetterViews(views.operations, views.runtime)
     actions = {
         "/connectors/{id:path}/sync": views.sync,
         "/connectors/{id:path}/pause": views.pause,
         "/connectors/{id:path}/resume": views.resume,
         "/jobs/{id:path}/cancel": views.cancel,
+        "/dead-letters/replay": letters.replay,
+        "/dead-letters/drop": letters.drop,
         "/logout": views.logout,
     }
     routes = [Route(path, views.safely(handler), methods=["POST"]) for path, handler in actions.items()]
@@ -68,6 +72,8 @@ def _routes(views: Views) -> list[Route]:
         Route("/static/{name}", views.static),
         Route("/login", views.safely(views.login), methods=["GET", "POST"]),
         Route("/", views.page("search.html", views.search)),
+        Route("/dead-letters/letter", views.page("letter.html", letters.letter)),
+        Route("/dead-letters/drop", views.page("drop.html", letters.question)),
         Route("/live/summary", views.page("live/summary.html", views.connectors)),
     ]
     for path, name, read in pages:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeAlias
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -31,6 +31,7 @@ from connectors.service.drafts import draft_is_in_force, draft_problems
 from connectors.service.metrics import Metrics
 from connectors.service.operations import ConnectorView, Operations
 from connectors.service.web import words
+from connectors.service.web.forms import read_form, sent_back
 from connectors.service.web.hits import card
 from connectors.service.web.present import KINDS, connector_card, history, job_card, settings
 from connectors.service.web.render import Assets, Renderer
@@ -62,6 +63,9 @@ NOTICES: Final = {
     "cancel": "The sync is being stopped. What it has written so far stays.",
     "pause": "Paused: no sync starts by schedule until you resume it.",
     "resume": "Resumed: syncs start by schedule again.",
+    "replay": "Sent again, and off the list.",
+    "replay-in-part": "Sent again. What is still on the list was not taken, and says why.",
+    "drop": "Dropped. The next full sync tries the documents again.",
 }
 _STATUSES: Final[tuple[tuple[type[ConnectorsError], int, str], ...]] = (
     (NotFoundError, 404, "Not found"),
@@ -221,31 +225,31 @@ class Views:
 
     async def sync(self, request: Request) -> Response:
         """Queues a sync."""
-        form = await _form(request)
+        form = await read_form(request)
         kind = JobType.INCREMENTAL if form.get("kind") == JobType.INCREMENTAL else JobType.FULL
         await self.operations.sync_now(request.path_params["id"], kind)
-        return _back(form, "sync")
+        return sent_back(form, "sync")
 
     async def pause(self, request: Request) -> Response:
         """Stops the schedules of a connector."""
-        form = await _form(request)
+        form = await read_form(request)
         await self.operations.pause(request.path_params["id"], paused=True)
-        return _back(form, "pause")
+        return sent_back(form, "pause")
 
     async def resume(self, request: Request) -> Response:
         """Lets the schedules of a connector go on."""
-        form = await _form(request)
+        form = await read_form(request)
         await self.operations.pause(request.path_params["id"], paused=False)
-        return _back(form, "resume")
+        return sent_back(form, "resume")
 
     async def cancel(self, request: Request) -> Response:
         """Stops a job."""
-        form = await _form(request)
+        form = await read_form(request)
         try:
             await self.operations.cancel(request.path_params["id"])
         except ConflictError:
             raise ConflictError("this sync has ended already, so there is nothing to cancel") from None
-        return _back(form, "cancel")
+        return sent_back(form, "cancel")
 
     # The token
 
@@ -256,7 +260,7 @@ class Views:
         target = local_path(request.query_params.get("next", "/"))
         if request.method != "POST":
             return self.renderer.page(request, "login.html", target=target, problem=None)
-        form = await _form(request)
+        form = await read_form(request)
         target = local_path(form.get("next", "/"))
         try:
             admitted = await self.gate.admits(form.get("token", "").strip())
@@ -319,19 +323,6 @@ def _natural(text: str | None, *, most: int) -> int:
     """Returns the number from 1 to `most` that the text is, 1 for what is none."""
     is_number = text is not None and text.isascii() and text.isdigit() and len(text) < 10
     return min(max(int(text), 1), most) if text and is_number else 1
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """Reads a form; the Guard has limited its size."""
-    try:
-        return dict(parse_qsl((await request.body()).decode("utf-8", "replace"), max_num_fields=20))
-    except ValueError:
-        raise HTTPException(400, "The form has too many fields") from None
-
-
-def _back(form: dict[str, str], done: str) -> Response:
-    """Sends the visitor back to the page with the button, which then tells what was done."""
-    return RedirectResponse(f"{local_path(form.get('back', '/')).partition('?')[0]}?done={done}", status_code=303)
 
 
 def _schedules(view: ConnectorView) -> list[tuple[str, str]]:
