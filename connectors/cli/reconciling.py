@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -161,9 +161,9 @@ def _print(connector: Connector, found: Comparison, *, advise: bool, deep: bool)
         print_lines("")
     for reason in found.incomplete:
         print_lines(f"not everything could be read, so extra documents were not looked for: {mask(reason)}")
-    for number, words in _notes(found, deep=deep):
+    for number, note in _notes(found, deep=deep):
         if number:
-            print_lines(f"{how_many(number, 'document')} {words}")
+            print_lines(f"{how_many(number, 'document')} {note}")
     read = f"{how_many(found.counters.read, 'document')} read"
     if found.stopped:
         print_verdict(f"{name}: stopped after {read}", good=False)
@@ -181,7 +181,7 @@ def _print(connector: Connector, found: Comparison, *, advise: bool, deep: bool)
         )
 
 
-def _notes(found: Comparison, *, deep: bool) -> list[tuple[int, Any]]:
+def _notes(found: Comparison, *, deep: bool) -> list[tuple[int, str]]:
     unverified = "can only be told by content, which an ingest pipeline changes"
     stale = "with the right content and a stamp that is not of now: the next sync writes them once more"
     repeated = "listed more than once: if its contents are not the same, each difference is counted"

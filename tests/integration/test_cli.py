@@ -105,6 +105,22 @@ def test_a_terminal_gets_colours_a_bar_and_bold_marks(workspace: Workspace) -> N
     assert "\x1b[32m" not in on_a_terminal(workspace, "check", NO_COLOR="1")
 
 
+def test_ctrl_c_ends_a_comparison_and_leaves_no_trace(workspace: Workspace) -> None:
+    workspace.fill_slowly()
+    assert workspace.run("sync", "docs").code == 0
+    with workspace.started("reconcile", "docs") as process:
+        assert process.stderr is not None
+        assert "documents compared" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "docs: stopped after" in out
+    assert "Traceback" not in err
+    assert [job.status for job in workspace.jobs()] == [JobStatus.COMPLETED]
+    assert not list(workspace.root.glob("data/reconcile-*"))
+    assert workspace.run("reconcile", "docs").code == 0
+
+
 def test_ctrl_c_in_a_sync_suspends_it_and_the_next_one_goes_on(workspace: Workspace) -> None:
     workspace.fill_slowly()
     with workspace.started("sync", "docs") as process:

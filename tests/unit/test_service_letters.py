@@ -364,3 +364,18 @@ def test_a_document_as_it_was_refused_is_in_the_letter(tmp_path: Path) -> None:
         assert (letter.version, letter.content_hash) == (sent.version, sent.content_hash)
 
     play(scenario, tmp_path, connector("a"))
+
+
+def test_a_running_sync_is_waited_for_as_long_as_is_said(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.scripts["a"] = [*documents(range(3)), 20]
+        running = asyncio.create_task(service.sync("a"))
+        await asyncio.sleep(5)
+        with pytest.raises(ConflictError, match="a sync of a is running"):
+            async with hold(service.store, "a", "w", service.runtime, patience=10.0):
+                pytest.fail("two hold it")
+        async with hold(service.store, "a", "w", service.runtime, patience=30.0):
+            assert {job.status for job in await service.jobs("a")} == {"completed"}
+        await running
+
+    play(scenario, tmp_path, connector("a"))
