@@ -26,8 +26,10 @@ ENTRY: Final = np.dtype([("hi", "<u8"), ("lo", "<u8"), ("hash", "<u8")])
 _STRIDE: Final = 16
 #: Bytes that the system maps at once, at most, where one of them is touched: a huge page.
 _WINDOW: Final = 2 << 20
-#: Windows that may stay mapped; a file of no more has no need to be given back.
+#: Windows that may be mapped at once.
 _WINDOWS: Final = 2
+#: A file of no more windows stays mapped as a whole: giving it back would cost more than it holds.
+_KEPT: Final = 4
 #: Entries that are read one after another until then.
 _CHUNK: Final = 1 << 16
 
@@ -74,7 +76,7 @@ class MappedEntries:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
             self.array = np.frombuffer(self._map, dtype=ENTRY)
-        self._large = size > _WINDOWS * _WINDOW
+        self._large = size > _KEPT * _WINDOW
         self._keys: U64 = np.empty(-(-len(self.array) // _STRIDE), dtype=np.uint64)
         for start in range(0, len(self.array), _CHUNK):
             part = self.array["hi"][start : start + _CHUNK : _STRIDE]
