@@ -94,16 +94,23 @@ def test_three_workers_share_the_connectors_and_run_each_job_once(workspace: Wor
 
 def started(workspace: Workspace, daemon: Daemon) -> tuple[dict[str, Any], dict[str, Any]]:
     """Waits until the sync is under way; returns who runs it, and the other one."""
-    eventually(lambda: len(workers(workspace)) == 2, "both are there")
     eventually(partial(workspace.has_read, more_than=FILES // 8), "the sync is under way")
-    known = workers(workspace)
-    busy = next(worker for worker in known if worker["running"])
+    known: list[dict[str, Any]] = []
+
+    def seen() -> bool:
+        known[:] = sorted(workers(workspace), key=lambda worker: not worker["running"])
+        return len(known) == 2 and bool(known[0]["running"])
+
+    eventually(seen, "both are there, and one of them runs it")
     assert daemon.process.poll() is None
-    return busy, next(worker for worker in known if worker is not busy)
+    busy, idle = known
+    return busy, idle
 
 
 def slow(workspace: Workspace, **service: Any) -> None:
     workspace.fill_slowly()
+    source = workspace.root / "slow_source.py"
+    source.write_text(source.read_text().replace("sleep(0.001)", "sleep(0.004)"))  # time to look, and to do something
     text = json.loads(json.dumps({"service": {"workers": 2, **service}}))
     workspace.configure(
         connectors=[workspace.connector(service_type="slow", scheduling={"full": "every 1h"})],
