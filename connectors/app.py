@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,7 +32,17 @@ if TYPE_CHECKING:
     from connectors.service.web import WebServer
     from connectors.service.worker import Worker
 
-__all__ = ["App", "Application", "catalog_for", "config_file", "equip", "open_app", "open_application", "read_config"]
+__all__ = [
+    "App",
+    "Application",
+    "catalog_for",
+    "config_file",
+    "equip",
+    "open_app",
+    "open_application",
+    "read_config",
+    "read_config_with_rules",
+]
 
 #: Sources that come with the project: service type → module:Class.
 BUILT_IN_SOURCES: Final[Mapping[str, str]] = {
@@ -62,6 +73,11 @@ def _installed_sources() -> Mapping[str, str]:
 def read_config(path: str | Path) -> Config:
     """Reads and checks the whole configuration; raises ConfigError. Blocks on the disk."""
     return load_config(path, **_HOOKS)
+
+
+def read_config_with_rules(path: str | Path) -> Config:
+    """Does what `read_config` does, and judges the basic sync rules too, which a daemon does by itself."""
+    return load_config(path, check_rules=_check_rules, **_HOOKS)
 
 
 def config_file(path: str | Path) -> ConfigFile:
@@ -104,6 +120,22 @@ def _check_connector(connector: ConnectorConfig, sources: Mapping[str, str]) -> 
             )
         )
     return problems
+
+
+def _check_rules(
+    service_type: str, sources: Mapping[str, str], rules: list[Any]
+) -> list[tuple[tuple[str | int, ...], str]]:
+    """Returns what the validators of a source say of basic rules, without reaching the source. Outside a loop only."""
+    from connectors.filtering.validation import FilteringValidator
+    from connectors.filtering.written import numbered, problems_by_place
+
+    try:
+        source_class = catalog_for(sources).get(service_type)
+    except (NotFoundError, ConfigurationError):
+        return []
+    records = numbered(rules)
+    validator = FilteringValidator(source_class.basic_rules_validators())
+    return problems_by_place(records, asyncio.run(validator.validate(records)))
 
 
 def _sensitive_values(connector: ConnectorConfig, sources: Mapping[str, str]) -> list[str]:

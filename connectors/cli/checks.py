@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from connectors.byoc import CONTENT_JOB_TYPES, Connector
 from connectors.cli.exits import Exit
-from connectors.cli.subjects import Subject, open_source, subjects
+from connectors.cli.subjects import open_source, subjects
 from connectors.cli.words import how_many
 from connectors.errors import ConfigurationError, ConnectorsError, RetryableError, describe
 from connectors.logger import mask
@@ -17,6 +17,8 @@ from connectors.utils import format_duration
 if TYPE_CHECKING:
     from connectors.app import App
     from connectors.cli.settings import Settings
+    from connectors.config import Problem
+    from connectors.service.subjects import Subject
     from connectors.source import BaseDataSource
 
 __all__ = ["Check", "check_config"]
@@ -41,7 +43,8 @@ def check_config(settings: Settings) -> tuple[list[Check], Exit]:
     try:
         config = settings.load()
     except ConfigError as error:
-        return [Check("configuration", False, mask(str(problem))) for problem in error.problems], Exit.CONFIGURATION
+        problems = _all_problems(settings) or error.problems
+        return [Check("configuration", False, mask(str(problem))) for problem in problems], Exit.CONFIGURATION
     first = Check(str(settings.path), True, f"valid, {how_many(len(config.connectors), 'connector')}")
     try:
         rest = settings.run(_check_all)
@@ -49,6 +52,17 @@ def check_config(settings: Settings) -> tuple[list[Check], Exit]:
         rest = [Check("index", False, mask(describe(error)))]
     checks = [first, *rest]
     return checks, Exit.OK if all(each.good for each in checks) else Exit.FAILED
+
+
+def _all_problems(settings: Settings) -> list[Problem]:
+    """Returns what is wrong with a file that cannot be used, its sync rules included."""
+    from connectors.config import ConfigError
+
+    try:
+        settings.load(with_rules=True)
+    except ConfigError as error:
+        return error.problems
+    return []  # mended this very moment
 
 
 async def _check_all(app: App) -> list[Check]:
@@ -80,7 +94,7 @@ async def _try(app: App, found: Subject) -> str:
         await source.ping()
         verdict = await source.validate_filtering(found.rules)
         if not verdict.is_valid:
-            raise ConfigurationError(f"its sync rules are not valid: {verdict}")
+            raise ConfigurationError(f"its sync rules are not valid: {'; '.join(map(str, verdict.errors))}")
         await _check_draft(source, connector)
     number = len(found.rules.basic_rules)
     with_rules = f", {how_many(number, 'sync rule')} valid" if number else ""

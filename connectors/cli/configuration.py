@@ -34,7 +34,7 @@ def validate(settings: Settings, *, as_json: bool) -> int:
     from connectors.config import ConfigError
 
     try:
-        found = settings.load()
+        found = settings.load(with_rules=True)
     except ConfigError as error:
         if not as_json:
             raise

@@ -16,7 +16,7 @@ import click
 from click.shell_completion import shell_complete
 
 from connectors import __version__
-from connectors.cli import act, configuration, letters, look, reconciling, run, sources, sync
+from connectors.cli import act, configuration, letters, look, preview, reconciling, run, sources, sync
 from connectors.cli.exits import Exit, explain
 from connectors.cli.settings import Settings
 
@@ -27,7 +27,7 @@ _COMPLETE: Final = "_CONNECTORS_COMPLETE"
 _SECTIONS: Final[Mapping[str, Sequence[click.Command]]] = {
     "Sync": (run.run, sync.sync, reconciling.reconcile, act.cancel, act.pause, act.resume, act.reset, act.purge),
     "Look": (look.status, look.jobs, look.job, letters.dead_letters, look.search),
-    "Set up": (sources.check, sources.preview, sources.discover, sources.sources, configuration.config),
+    "Set up": (sources.check, preview.preview, sources.discover, sources.sources, configuration.config),
 }
 
 

@@ -42,11 +42,11 @@ class Settings:
         """Sends warnings and worse to stderr, less or more as the options say."""
         logger.configure(_LEVELS[self.verbosity])
 
-    def load(self) -> Config:
-        """Reads the configuration and hides its secrets; raises ConfigError."""
-        from connectors.app import read_config
+    def load(self, *, with_rules: bool = False) -> Config:
+        """Reads the configuration and hides its secrets; raises ConfigError, also for wrong sync rules if asked."""
+        from connectors.app import read_config, read_config_with_rules
 
-        config = read_config(self.path)
+        config = (read_config_with_rules if with_rules else read_config)(self.path)
         logger.register_secrets(config.secrets)
         return config
 

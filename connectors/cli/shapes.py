@@ -12,8 +12,17 @@ if TYPE_CHECKING:
     from connectors.backends.ports import DeadLetter, SearchPage
     from connectors.service.operations import ConnectorView
     from connectors.sync.compare import Comparison
+    from connectors.sync.preview import Preview, Verdict
 
-__all__ = ["comparison_shape", "dead_letter_shape", "job_shape", "search_shape", "time_shape", "view_shape"]
+__all__ = [
+    "comparison_shape",
+    "dead_letter_shape",
+    "job_shape",
+    "preview_shape",
+    "search_shape",
+    "time_shape",
+    "view_shape",
+]
 
 
 def time_shape(moment: datetime | None) -> str | None:
@@ -111,4 +120,51 @@ def comparison_shape(connector: str, index: str, found: Comparison, *, deep: boo
         "stale": found.stale,
         "unverified": found.unverified,
         "incomplete": [mask(reason) for reason in found.incomplete],
+    }
+
+
+def preview_shape(connector: str, index: str, origin: str, preview: Preview) -> dict[str, Any]:
+    """A preview of sync rules; `impact` is null where nothing was counted."""
+    impact = preview.impact
+    return {
+        "connector": connector,
+        "rules": origin,
+        "read": preview.read,
+        "kept": preview.kept,
+        "dropped": preview.dropped,
+        "unreadable": preview.unreadable,
+        "documents": [_verdict_shape(verdict) for verdict in preview.verdicts],
+        "by_rule": [
+            {
+                "id": each.rule.id,
+                "order": None if each.rule.is_default else each.rule.order,
+                "words": mask(each.rule.words),
+                "documents": each.documents,
+                "deletes": each.deletes,
+            }
+            for each in preview.by_rule
+        ],
+        "incomplete": [mask(reason) for reason in preview.incomplete],
+        "impact": impact
+        and {
+            "index": index,
+            "held": impact.held,
+            "added": impact.added,
+            "deleted": impact.deleted,
+            "deleted_by_rules": impact.dropped,
+            "deleted_unlisted": impact.unlisted,
+            "stopped_by_guard": impact.stopped,
+        },
+    }
+
+
+def _verdict_shape(verdict: Verdict) -> dict[str, Any]:
+    rule = verdict.rule
+    return {
+        "id": verdict.id,
+        "kept": verdict.kept,
+        "reason": mask(verdict.reason),
+        "rule": None if rule is None or rule.is_default else {**rule.to_record(), "value": mask(rule.value)},
+        "decided_by": rule and rule.id,
+        "value": None if verdict.value is None else mask(verdict.value),
     }

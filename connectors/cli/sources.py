@@ -1,10 +1,9 @@
-"""Commands for who sets a connector up: check, preview, discover, sources."""
+"""Commands for who sets a connector up: check, discover, sources."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,15 +12,15 @@ from connectors.cli.checks import check_config
 from connectors.cli.exits import Exit
 from connectors.cli.output import json_option, print_json, print_lines, print_table, print_verdict
 from connectors.cli.settings import Settings
-from connectors.cli.subjects import Subject, open_source, subject, subjects
-from connectors.errors import ConfigurationError, InvalidFilteringError
+from connectors.cli.subjects import open_source, subject, subjects
+from connectors.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from connectors.app import App
     from connectors.service.registry import SourceCatalog
     from connectors.source import Discovered, Field
 
-__all__ = ["check", "discover", "preview", "sources"]
+__all__ = ["check", "discover", "sources"]
 
 
 @click.command(short_help="Try everything that a sync needs.")
@@ -37,67 +36,6 @@ def check(settings: Settings, *, as_json: bool) -> int:
     for each in checks:
         print_verdict(f"{each.subject}: {each.message}", good=each.good)
     return code
-
-
-# preview
-
-
-@click.command(short_help="Show what the sync rules keep.")
-@click.argument("name")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Documents to read.")
-@json_option
-@click.pass_obj
-def preview(settings: Settings, *, name: str, limit: int, as_json: bool) -> None:
-    """Read documents and show which ones the sync rules keep, and by which rule. Nothing is written."""
-
-    async def work(app: App) -> list[dict[str, Any]]:
-        return await _preview(app, await subject(app, name), limit)
-
-    found = settings.run(work)
-    kept = sum(each["kept"] is True for each in found)
-    dropped = sum(each["kept"] is False for each in found)
-    if as_json:
-        print_json({"connector": name, "kept": kept, "dropped": dropped, "documents": found})
-        return
-    verdicts = {True: "kept", False: "dropped", None: "unreadable"}
-    rows = ((verdicts[each["kept"]], each["id"] or "-", each["reason"]) for each in found)
-    print_table(("verdict", "document", "by"), rows, empty=f"{name}: the source lists no document")
-    print_lines("", f"{len(found):,} read, {kept:,} kept, {dropped:,} dropped")
-
-
-async def _preview(app: App, found: Subject, limit: int) -> list[dict[str, Any]]:
-    """Returns what would become of the first documents."""
-    from connectors.filtering.basic_rule import BasicRuleEngine
-    from connectors.source import Checkpoint, Skipped
-
-    rules = found.rules
-    listed: list[dict[str, Any]] = []
-    async with open_source(app, found) as source:
-        await source.validate_config()
-        verdict = await source.validate_filtering(rules)
-        if not verdict.is_valid:
-            raise InvalidFilteringError(f"the sync rules of {found.connector.id} are not valid: {verdict}")
-        engine = BasicRuleEngine.from_records(rules.basic_rules)
-        # A source is made of async generators, which `aclosing` ends here and not whenever they are collected.
-        stream: Any = source.get_docs(rules)
-        async with aclosing(stream):
-            async for item in stream:
-                if isinstance(item, Checkpoint):
-                    continue
-                if isinstance(item, Skipped):
-                    listed.append({"id": item.id, "kept": None, "reason": item.reason, "rule": None})
-                else:
-                    document, lazy_download = item[0], item[1]
-                    if lazy_download is not None:
-                        await lazy_download(doit=False)
-                    rule = engine.explain(document)
-                    shown = None if rule.is_default else rule.to_record()
-                    listed.append(
-                        {"id": str(document.get("_id")), "kept": rule.is_include, "reason": str(rule), "rule": shown}
-                    )
-                if len(listed) >= limit:
-                    break
-    return listed
 
 
 # discover

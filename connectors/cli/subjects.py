@@ -2,66 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from connectors.byoc import Connector, Filter
+from connectors.byoc import Connector
 from connectors.errors import NotFoundError
 from connectors.utils import nearest, quoted
 
 if TYPE_CHECKING:
     from connectors.app import App
-    from connectors.config import ConnectorConfig
+    from connectors.service.subjects import Subject
     from connectors.source import BaseDataSource
 
-__all__ = ["Subject", "known_connector", "open_source", "subject", "subjects"]
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A connector that need not have a record yet.
-
-    Attributes:
-        values: settings of its source, secrets included: for the source alone.
-        rules: the sync rules in force, with what secrets there are in them.
-    """
-
-    connector: Connector
-    values: Mapping[str, Any]
-    rules: Filter
+__all__ = ["known_connector", "open_source", "subject", "subjects"]
 
 
 async def subjects(app: App) -> list[Subject]:
     """Returns every connector that would run: those of the file, then those that exist only as records."""
     from connectors.service.registry import OWNER
+    from connectors.service.subjects import declared_subject, recorded_subject
 
-    declared = [_declared(app, item) for item in app.config.connectors]
+    declared = [declared_subject(item, app.catalog, app.config) for item in app.config.connectors]
     names = {item.connector.id for item in declared}
     records = [item for item in await app.store.connectors() if item.id not in names and OWNER not in item.extra]
-    return [*declared, *(_recorded(item) for item in records)]
+    return [*declared, *(recorded_subject(item) for item in records)]
 
 
 async def subject(app: App, name: str) -> Subject:
     """Returns one connector; NotFoundError names the nearest id."""
+    from connectors.service.subjects import declared_subject, recorded_subject
+
     for declared in app.config.connectors:
         if declared.id == name:
-            return _declared(app, declared)
-    return _recorded(await known_connector(app, name))
-
-
-def _declared(app: App, declared: ConnectorConfig) -> Subject:
-    from connectors.service.registry import declared_filter, declared_record
-
-    record = declared_record(declared, app.catalog.get(declared.service_type), app.config.secrets)
-    return Subject(Connector.from_record(declared.id, record), declared.configuration, declared_filter(declared))
-
-
-def _recorded(connector: Connector) -> Subject:
-    from connectors.service.registry import recorded_values
-
-    return Subject(connector, recorded_values(connector), connector.active_filter)
+            return declared_subject(declared, app.catalog, app.config)
+    return recorded_subject(await known_connector(app, name))
 
 
 async def known_connector(app: App, name: str) -> Connector:
@@ -83,15 +58,7 @@ async def known_connector(app: App, name: str) -> Connector:
 @asynccontextmanager
 async def open_source(app: App, found: Subject) -> AsyncIterator[BaseDataSource]:
     """Makes the connector's source, and closes it at the end."""
-    source = app.catalog.build(
-        found.connector.id,
-        found.connector.service_type,
-        found.values,
-        features=found.connector.features,
-        base_dir=app.config.base_dir,
-        max_file_size=app.config.extraction.max_file_size,
-    )
-    try:
+    from connectors.service.subjects import opened_source
+
+    async with opened_source(app.catalog, app.config, found) as source:
         yield source
-    finally:
-        await source.close()

@@ -24,6 +24,7 @@ from connectors.config.models import (
     WebConfig,
 )
 from connectors.config.problems import ConfigError, Problem
+from connectors.config.rules import WrittenRules, read_rules, read_rules_file
 from connectors.config.schema import config_schema
 from connectors.config.secrets import looks_secret
 from connectors.config.watch import ConfigFile
@@ -49,8 +50,11 @@ __all__ = [
     "ServiceConfig",
     "SyncConfig",
     "WebConfig",
+    "WrittenRules",
     "config_schema",
     "is_loopback",
     "load_config",
     "looks_secret",
+    "read_rules",
+    "read_rules_file",
 ]

@@ -16,10 +16,11 @@ from connectors.config.messages import explain, shown
 from connectors.config.models import Config, ConnectorConfig
 from connectors.config.problems import ConfigError, KeyPath, Mark, Problem, dotted
 from connectors.config.reader import Reading, read_document
+from connectors.config.rule_values import plain_rules
 from connectors.errors import ConfigurationError
 from connectors.logger import Masker
 
-__all__ = ["CheckConnector", "CheckSchedule", "Hooks", "SensitiveValues", "load_config", "load_into"]
+__all__ = ["CheckConnector", "CheckRules", "CheckSchedule", "Hooks", "SensitiveValues", "load_config", "load_into"]
 
 CheckSchedule: TypeAlias = Callable[[str, str], object]
 """Called with a schedule and its time zone; raises ValueError or ConfigurationError when it cannot be read."""
@@ -31,6 +32,10 @@ CheckConnector: TypeAlias = Callable[[ConnectorConfig, Mapping[str, str]], Itera
 SensitiveValues: TypeAlias = Callable[[ConnectorConfig, Mapping[str, str]], Iterable[str]]
 """Called with a connector and the file's `sources`; returns the values of the fields that the source declares
 sensitive."""
+
+CheckRules: TypeAlias = Callable[[str, Mapping[str, str], list[Any]], Iterable[tuple[KeyPath, str]]]
+"""Called with a service type, the file's `sources`, and the basic rules of one connector, each a mapping or whatever
+else stands there; returns what is wrong: `(path below filtering, what is wrong and what to write instead)`."""
 
 MAX_BYTES: Final = 5_000_000
 _SCHEDULES: Final = ("full", "incremental", "access_control")
@@ -46,11 +51,14 @@ class Hooks:
         check_schedule: reads a schedule.
         check_connector: knows the sources and their settings.
         sensitive_values: knows which settings are secrets whatever their names.
+        check_rules: judges basic sync rules. Only for who looks at the file: a daemon judges an edit of the rules by
+            itself, and leaves those before in force.
     """
 
     check_schedule: CheckSchedule | None = None
     check_connector: CheckConnector | None = None
     sensitive_values: SensitiveValues | None = None
+    check_rules: CheckRules | None = None
 
 
 def load_config(
@@ -60,6 +68,7 @@ def load_config(
     check_schedule: CheckSchedule | None = None,
     check_connector: CheckConnector | None = None,
     sensitive_values: SensitiveValues | None = None,
+    check_rules: CheckRules | None = None,
 ) -> Config:
     """Reads and checks a config file. Blocks on the disk: call it in a thread.
 
@@ -69,11 +78,13 @@ def load_config(
         check_schedule: see `Hooks`.
         check_connector: see `Hooks`.
         sensitive_values: see `Hooks`.
+        check_rules: see `Hooks`.
 
     Raises:
         ConfigError: with all problems at once, each with file, line and key.
     """
-    return load_into(Path(path), environ, Hooks(check_schedule, check_connector, sensitive_values), Reading())
+    hooks = Hooks(check_schedule, check_connector, sensitive_values, check_rules)
+    return load_into(Path(path), environ, hooks, Reading())
 
 
 def load_into(path: Path, environ: Mapping[str, str], hooks: Hooks, reading: Reading) -> Config:
@@ -89,7 +100,7 @@ def load_into(path: Path, environ: Mapping[str, str], hooks: Hooks, reading: Rea
 
 
 def _read_root(path: Path) -> MappingNode:
-    root = parse_document(_read_text(path))
+    root = parse_document(read_text(path))
     if isinstance(root, MappingNode):
         return root
     if root is None or (isinstance(root, ScalarNode) and root.is_null):
@@ -97,7 +108,7 @@ def _read_root(path: Path) -> MappingNode:
     raise DocumentError('the file must hold keys, such as "connectors:"', root.mark)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -139,6 +150,7 @@ class _Load:
         for position, raw in enumerate(self._connectors()):
             self._check_schedules(position, raw)
             self._check_connector(position, raw)
+            self._check_rules(position, raw)
         self._check_ids()
         if self.problems:
             raise ConfigError(self._told())
@@ -195,6 +207,17 @@ class _Load:
                     self._add((*path, *below), message)
             except ConfigurationError as error:
                 self._add((*path, "configuration", error.field) if error.field else path, str(error))
+
+    def _check_rules(self, position: int, raw: Any) -> None:
+        filtering = raw.get("filtering") if isinstance(raw, dict) else None
+        check = self.hooks.check_rules
+        if check is None or not isinstance(filtering, dict):
+            return
+        path: KeyPath = ("connectors", position, "filtering")
+        rules = plain_rules(filtering.get("rules"))
+        for below, message in check(str(raw.get("service_type")), self._sources(), rules):
+            if (*path, *below) not in self.bad:
+                self._add((*path, *below), message)
 
     def _lenient(self, position: int, raw: Any) -> ConnectorConfig | None:
         """Returns the connector without what is wrong with it, so that its check reports its part in the same go; None

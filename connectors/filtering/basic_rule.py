@@ -133,10 +133,15 @@ class BasicRule:
 
         return matches
 
-    def __str__(self) -> str:
+    @property
+    def words(self) -> str:
+        """What the rule says, without its name."""
         if self.is_default:
-            return f"{self.policy} everything else (default rule)"
-        return f"{self.policy} {self.field} {self.rule} {self.value!r} (rule {self.id})"
+            return f"{self.policy} everything else"
+        return f"{self.policy} {self.field} {self.rule} {self.value!r}"
+
+    def __str__(self) -> str:
+        return f"{self.words} ({'default rule' if self.is_default else f'rule {self.id}'})"
 
 
 DEFAULT_RULE: Final = BasicRule(DEFAULT_RULE_ID, 0, Policy.INCLUDE, "_", Rule.REGEX, ".*")

@@ -20,6 +20,7 @@ from connectors.backends.records import apply_changes
 from connectors.byoc import Connector, ConnectorStatus, Filter
 from connectors.config import Config, ConnectorConfig, looks_secret
 from connectors.errors import ConfigurationError, ConflictError, NotFoundError, describe
+from connectors.filtering.written import numbered
 from connectors.logger import ConnectorLogger, register_secrets
 from connectors.service.drafts import HIDDEN, DeclaredRules, recorded_filtering
 from connectors.source import BaseDataSource, DataSourceConfiguration, FrameworkConfig, with_defaults
@@ -193,11 +194,7 @@ def declared_record(
 
 def declared_filter(declared: ConnectorConfig) -> Filter:
     """Returns the sync rules of the file, with what secrets there are in them."""
-    rules: list[dict[str, Any]] = []
-    for position, rule in enumerate(declared.filtering.rules, start=1):
-        order = rule.order if rule.order is not None else (rules[-1]["order"] + 1 if rules else 1)
-        given = rule.model_dump(exclude_none=True)
-        rules.append({**given, "id": rule.id or f"rule-{position}", "order": order})
+    rules = numbered(rule.model_dump(exclude_none=True) for rule in declared.filtering.rules)
     return Filter.of(rules, declared.filtering.advanced)
 
 

@@ -57,6 +57,12 @@ def _read(file: IO[bytes], start: int, end: int) -> npt.NDArray[Any]:
     return np.fromfile(file, dtype=_LOGGED, count=int(end - start))
 
 
+def _lows(count: int) -> U64:
+    """Returns where the ranges of the key begin into which so many entries are cut."""
+    ranges = max(1, -(-count // _RANGE))
+    return np.array([(1 << 64) * index // ranges for index in range(ranges)], dtype=np.uint64)
+
+
 def _last_of_each(parts: list[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
     """Returns the last entry of each id, sorted by id, and how many entries the id has."""
     found = np.concatenate([np.empty(0, dtype=_LOGGED), *parts])
@@ -157,6 +163,10 @@ class LedgerLog:
             file.flush()
             for index in range(len(lows)):
                 yield _last_of_each([_read(file, cuts[index], cuts[index + 1]) for cuts in starts])
+
+    def distinct(self) -> int:
+        """Returns the number of ids in the log."""
+        return sum(len(last) for last, _ in self.ranges(_lows(self.count)))
 
     def close(self) -> None:
         """Closes and removes the log."""
@@ -311,8 +321,7 @@ class Ledger:
 
     def _map_merged(self, log: LedgerLog, name: str) -> int:
         self._folder.mkdir(parents=True, exist_ok=True)
-        ranges = max(1, -(-max(log.count, len(self._entries)) // _RANGE))
-        lows = np.array([(1 << 64) * index // ranges for index in range(ranges)], dtype=np.uint64)
+        lows = _lows(max(log.count, len(self._entries)))
         bounds = pairwise([*self._entries.first(lows), len(self._entries)])
         repeats = 0
         path = self._folder / name

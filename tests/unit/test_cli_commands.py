@@ -424,53 +424,6 @@ def test_check_leaves_no_record(cli: CommandLine) -> None:
     assert cli("jobs", "--json").json == {"jobs": []}
 
 
-def test_preview_names_the_deciding_rule_and_writes_nothing(cli: CommandLine, workspace: Workspace) -> None:
-    rule = {"id": "no-drafts", "policy": "exclude", "field": "path", "rule": "starts_with", "value": "drafts/"}
-    workspace.configure(connectors=[workspace.connector(filtering={"rules": [rule]})])
-    done = cli("preview", "docs")
-    assert done.code == 0
-    lines = [line.split(maxsplit=2) for line in done.out.splitlines() if line]
-    assert ["dropped", "drafts/idea.txt", "exclude path starts_with 'drafts/' (rule no-drafts)"] in lines
-    assert ["kept", "plan.md", "include everything else (default rule)"] in lines
-    assert done.out.endswith("2 read, 1 kept, 1 dropped\n")
-    shape = cli("preview", "docs", "--limit", "1", "--json").json
-    assert len(shape["documents"]) == 1
-    assert set(shape["documents"][0]) == {"id", "kept", "reason", "rule"}
-    assert cli("jobs", "--json").json == {"jobs": []}
-    assert workspace.hits("heron") == []
-
-
-def test_preview_refuses_wrong_rules_and_shows_what_is_unreadable(cli: CommandLine, workspace: Workspace) -> None:
-    workspace.module(
-        "gappy_source",
-        """
-from connectors.source import BaseDataSource, Checkpoint, Skipped
-
-
-class GappyDataSource(BaseDataSource):
-    async def ping(self):
-        pass
-
-    async def get_docs(self, filtering=None):
-        yield Skipped("this folder is closed")
-        yield Checkpoint(1)
-        yield {"_id": 7, "path": "seven"}, None
-""",
-    )
-    sources = {"gappy": "gappy_source:GappyDataSource"}
-    gappy = workspace.connector(service_type="gappy", configuration={})
-    workspace.configure(connectors=[gappy], sources=sources)
-    done = cli("preview", "docs", "--json").json
-    assert [(each["id"], each["kept"]) for each in done["documents"]] == [(None, None), ("7", True)]
-    assert "unreadable" in cli("preview", "docs").out
-
-    rule = {"policy": "exclude", "field": "path", "rule": "regex", "value": "("}
-    workspace.configure(connectors=[{**gappy, "filtering": {"rules": [rule]}}], sources=sources)
-    refused = cli("preview", "docs")
-    assert refused.code == Exit.CONFIGURATION
-    assert "the sync rules of docs are not valid: rule rule-1: " in refused.err
-
-
 OWN_SOURCE = """
 from connectors.source import BaseDataSource, ConfigurationError, Discovered
 
