@@ -62,7 +62,7 @@ def test_it_counts_what_the_sync_does(
         assert impact is not None
         assert impact.held == len(held)
         world.rules = new
-        job = await world.job(**({"allow_deletes": 100} if allowed else {}))
+        job = await world.job(allow_deletes=100 if allowed else 0)
         running = world.sync(ScriptedSource(script(now)), job=job)
         if impact.stopped and not allowed:
             with pytest.raises(DeletionGuardError) as caught:

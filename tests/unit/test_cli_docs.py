@@ -12,15 +12,25 @@ import click
 import pytest
 
 from connectors.backends.ports import DeadLetter, Hit, SearchPage
-from connectors.byoc import Connector, SyncJob
+from connectors.byoc import Connector, Filter, SyncJob
 from connectors.cli.entry import cli
 from connectors.cli.exits import Exit
-from connectors.cli.shapes import comparison_shape, dead_letter_shape, job_shape, search_shape, view_shape
+from connectors.cli.shapes import (
+    comparison_shape,
+    dead_letter_shape,
+    job_shape,
+    preview_shape,
+    search_shape,
+    view_shape,
+)
 from connectors.cli.sources import _source_shape
+from connectors.runtime import Runtime
 from connectors.service.operations import ConnectorView
 from connectors.service.registry import SourceCatalog
 from connectors.sync.compare import Comparison
 from connectors.sync.counters import OUTCOMES, Counters
+from connectors.sync.preview import Preview
+from tests.support.sources import ScriptedSource
 
 TEXT = (Path(__file__).parents[2] / "docs" / "COMMANDS.md").read_text("utf-8")
 
@@ -43,10 +53,11 @@ def shapes() -> dict[str, Mapping[str, Any]]:
         "dead letter": dead_letter_shape(DeadLetter("a", "1", "index", "no", "2", now)),
         "search": search_shape("a", "b", SearchPage(1, [Hit("1", 1.0, {}, {})]), 1.0),
         "source": _source_shape(catalog, "directory"),
+        "preview": preview_shape("a", "b", "c", Preview(ScriptedSource([]), Filter(), limit=1, runtime=Runtime())),
     }
 
 
-@pytest.mark.parametrize("name", ["comparison", "job", "connector", "dead letter", "search", "source"])
+@pytest.mark.parametrize("name", ["comparison", "job", "connector", "dead letter", "search", "source", "preview"])
 def test_each_shape_is_documented_key_by_key(name: str) -> None:
     assert documented(name) == set(shapes()[name])
 
