@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from connectors.service.member import Member
     from connectors.service.metrics import Metrics
     from connectors.service.operations import Operations
+    from connectors.service.preview import Previewer
     from connectors.service.services import Services
     from connectors.service.web import WebServer
     from connectors.service.worker import Worker
@@ -169,6 +170,12 @@ class App:
     operations: Operations
     worker_name: str
 
+    def previewer(self, config: Callable[[], Config]) -> Previewer:
+        """Returns what previews sync rules, on the configuration as it is when it is asked."""
+        from connectors.service.preview import Previewer
+
+        return Previewer(self.catalog, self.store, self.destination, self.runtime, config)
+
     def take_up(self, config: Config) -> None:
         """Takes the sources of an edited configuration."""
         self.catalog.replace(catalog_for(config.sources).paths)
@@ -236,6 +243,7 @@ class Application:
             runtime=self.app.runtime,
             config_error=lambda: self.daemon.config_error,
             ready=lambda: self.daemon.trouble() or crew.trouble(),
+            previewer=self.app.previewer(lambda: self.daemon.config),
             workers=crew.workers,
         )
 

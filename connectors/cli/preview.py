@@ -85,9 +85,9 @@ async def _preview(
     app: App, found: Subject, written: WrittenRules | None, *, active: bool, limit: int, count: bool, quiet: bool
 ) -> tuple[str, Preview]:
     """Returns where the rules come from, and what became of them; shows the documents as soon as they are known."""
-    from connectors.service.preview import Previewer, TriedRules
+    from connectors.service.preview import TriedRules
 
-    previewer = Previewer(app.catalog, app.store, app.destination, app.runtime, lambda: app.config)
+    previewer = app.previewer(lambda: app.config)
     if written is not None:
         tried = TriedRules.of(written, f"the rules of {written.name}")
     else:

@@ -87,6 +87,11 @@ class Daemon:
         self._known: set[str] = set()
         self.config_error: str | None = None
 
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._config
+
     async def run(self, stop: asyncio.Event, serve: Callable[[], Awaitable[None]] | None = None) -> None:
         """Runs until `stop` is set, then suspends what runs. `serve` runs beside it until cancelled.
 

@@ -12,13 +12,17 @@ import httpx
 import orjson
 from starlette.types import ASGIApp
 
+from connectors.app import BUILT_IN_SOURCES
 from connectors.backends.ports import DeadLetter, Destination, Hit, IndexHandle, IndexSpec, Operation, SearchPage, Store
 from connectors.byoc import Connector, JobType, SyncJob, TriggerMethod
-from connectors.config import WebConfig
+from connectors.config import Config, WebConfig
 from connectors.runtime import Runtime
 from connectors.service.metrics import Metrics
 from connectors.service.operations import Operations
+from connectors.service.preview import Previewer
+from connectors.service.registry import SourceCatalog
 from connectors.service.web import WebServer, build_app
+from connectors.service.web.trials import Trials
 from connectors.sync.encode import content_hash, id_digest
 from connectors.testing.memory import MemoryDestination, MemoryStore
 
@@ -60,6 +64,8 @@ class Site:
 
     Attributes:
         clock: seconds since the Unix epoch.
+        config: what previews go by.
+        seconds: that a preview may take.
         marking: the destination in memory.
         config_error, unready: what the page is told of the daemon.
     """
@@ -72,12 +78,20 @@ class Site:
         self.destination = destination or self.marking
         self.operations = Operations(self.store, self.destination, self.runtime, "tester")
         self.metrics = Metrics()
+        self.catalog = SourceCatalog(BUILT_IN_SOURCES)
+        self.config = Config()
+        self.seconds = 60.0
         self.config_error: str | None = None
         self.unready: str | None = None
 
     def app(self, **config: Any) -> ASGIApp:
         """Returns the application on a configuration of `web:`."""
-        return build_app(WebConfig(**config), self.operations, self.metrics, **self._options())
+        self.trials = Trials(self.previewer(), self.runtime, seconds=self.seconds)
+        return build_app(WebConfig(**config), self.operations, self.metrics, trials=self.trials, **self._options())
+
+    def previewer(self) -> Previewer:
+        """Returns what previews sync rules."""
+        return Previewer(self.catalog, self.store, self.destination, self.runtime, lambda: self.config)
 
     def client(self, **config: Any) -> httpx.AsyncClient:
         """Returns a client that talks to the application, as a browser on this machine would."""
@@ -88,7 +102,8 @@ class Site:
 
     def server(self, **config: Any) -> WebServer:
         """Returns a server that listens."""
-        return WebServer(WebConfig(**{"port": 0, **config}), self.operations, self.metrics, **self._options())
+        settings = WebConfig(**{"port": 0, **config})
+        return WebServer(settings, self.operations, self.metrics, previewer=self.previewer(), **self._options())
 
     def _options(self) -> dict[str, Any]:
         return {

@@ -16,8 +16,10 @@ from connectors.service.crew import WorkerSight
 from connectors.service.metrics import Metrics
 from connectors.service.operations import Operations
 from connectors.service.web.letters import LetterViews
+from connectors.service.web.previews import Previews
 from connectors.service.web.render import Assets, Renderer
 from connectors.service.web.security import Guard, TokenGate, host_names
+from connectors.service.web.trials import Trials
 from connectors.service.web.views import Reader, Views
 
 __all__ = ["build_app"]
@@ -31,6 +33,7 @@ def build_app(
     runtime: Runtime,
     config_error: Callable[[], str | None],
     ready: Callable[[], str | None],
+    trials: Trials,
     workers: Callable[[], Sequence[WorkerSight]] = list,
 ) -> ASGIApp:
     """Returns the application. Reads files and stretches the token, so call it in a thread."""
@@ -43,15 +46,18 @@ def build_app(
 
     renderer = Renderer(runtime, assets, config_error=banner, secured=gate is not None)
     views = Views(operations, metrics, runtime, renderer, assets, ready, gate, workers)
-    app = Starlette(routes=_routes(views), exception_handlers={HTTPException: views.http_error})
+    app = Starlette(
+        routes=_routes(views, Previews(operations, trials)), exception_handlers={HTTPException: views.http_error}
+    )
     return Guard(app, hosts=host_names(config), gate=gate)
 
 
-def _routes(views: Views) -> list[Route]:
+def _routes(views: Views, previews: Previews) -> list[Route]:
     """Each page also has its live part, below `/live`, which the script fetches to follow what happens."""
     pages: list[tuple[str, str, Reader]] = [
         ("/connectors", "connectors", views.connectors),
         ("/connectors/{id:path}", "connector", views.connector),
+        ("/preview/{id:path}", "preview", previews.read),
         ("/jobs", "jobs", views.jobs),
         ("/jobs/{id:path}", "job", views.job),
     ]
@@ -60,6 +66,8 @@ def _routes(views: Views) -> list[Route]:
         "/connectors/{id:path}/sync": views.sync,
         "/connectors/{id:path}/pause": views.pause,
         "/connectors/{id:path}/resume": views.resume,
+        "/connectors/{id:path}/preview": previews.start,
+        "/connectors/{id:path}/preview/cancel": previews.cancel,
         "/jobs/{id:path}/cancel": views.cancel,
         "/dead-letters/replay": letters.replay,
         "/dead-letters/drop": letters.drop,

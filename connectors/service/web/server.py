@@ -16,6 +16,8 @@ from connectors.runtime import Runtime
 from connectors.service.crew import WorkerSight
 from connectors.service.metrics import Metrics
 from connectors.service.operations import Operations
+from connectors.service.preview import Previewer
+from connectors.service.web.trials import Trials
 
 if TYPE_CHECKING:
     from uvicorn import Server
@@ -34,13 +36,14 @@ class WebServer:
     """Serves the page.
 
     Args:
+        previewer: tries sync rules, when somebody asks for it.
         config_error: what is wrong with the edited configuration; None when nothing is.
         ready: what keeps the daemon from its work, for `/health`; None when nothing does.
         workers: who runs syncs; shown where there are several.
 
     ::
 
-        server = WebServer(config.web, operations, metrics, runtime=runtime, config_error=…, ready=…)
+        server = WebServer(config.web, operations, metrics, runtime=runtime, previewer=…)
         print(await server.start())
         try:
             await daemon.run(stop, serve=server.serve)
@@ -55,6 +58,7 @@ class WebServer:
         metrics: Metrics,
         *,
         runtime: Runtime,
+        previewer: Previewer,
         config_error: Callable[[], str | None] = lambda: None,
         ready: Callable[[], str | None] = lambda: None,
         workers: Callable[[], Sequence[WorkerSight]] = list,
@@ -66,6 +70,7 @@ class WebServer:
         self._config_error = config_error
         self._ready = ready
         self._workers = workers
+        self._trials = Trials(previewer, runtime)
         self._socket: socket.socket | None = None
         self._server: Server | None = None
 
@@ -97,6 +102,7 @@ class WebServer:
             await asyncio.shield(serving)
         finally:
             server.should_exit = True
+            await self._trials.close()
             await serving
 
     async def close(self) -> None:
@@ -127,6 +133,7 @@ class WebServer:
             runtime=self._runtime,
             config_error=self._config_error,
             ready=self._ready,
+            trials=self._trials,
             workers=self._workers,
         )
         config = uvicorn.Config(

@@ -37,7 +37,7 @@ from connectors.service.web.present import KINDS, connector_card, history, job_c
 from connectors.service.web.render import Assets, Renderer
 from connectors.service.web.security import COOKIE, TokenGate, TooManyAttemptsError, local_path
 
-__all__ = ["Context", "Views"]
+__all__ = ["Context", "Reader", "Views"]
 
 _logger = logging.getLogger("connectors.web")
 
