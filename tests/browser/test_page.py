@@ -351,3 +351,45 @@ class TestDeadLetters:
             await page.get_by_role("button", name="Drop all").click()
             await expect(page.get_by_text("None.")).to_be_visible()
         assert (await site.destination.fetch("docs", ["plans/a b?.md"]))["plans/a b?.md"]
+
+
+class TestPreview:
+    RULES = "rules:\n  - {id: no-ops, policy: exclude, field: path, rule: starts_with, value: ops/}"
+
+    @staticmethod
+    async def folder(site: Site, folder: Path) -> None:
+        for name in ("ops/backup.md", f"ops/{'long' * 40}.txt", "plan.md", "<img src=x onerror='window.hit = 1'>.txt"):
+            path = folder / name
+            await site.runtime.in_thread(path.parent.mkdir, parents=True, exist_ok=True)
+            await site.runtime.in_thread(path.write_text, "a text", "utf-8")
+        settings = {"directory": {"value": str(folder), "type": "str"}}
+        await site.store.update_connector("handbook", {"configuration": settings})
+
+    async def test_pasting_rules(self, site: Site, visit: Visit, tmp_path: Path) -> None:
+        await self.folder(site, tmp_path)
+        async with visit(site, "connectors/handbook") as page:
+            await page.get_by_role("link", name="preview").click()
+            await page.get_by_label("These rules").check()
+            await page.get_by_label("Rules to try").fill(self.RULES)
+            await page.get_by_role("button", name="Preview").click()
+            await expect(page.get_by_text("Complete", exact=True)).to_be_visible()
+            documents = page.get_by_role("region", name="Documents")
+            await expect(documents.get_by_role("row")).to_have_count(5)
+            row = documents.get_by_role("row").filter(has_text="ops/backup.md")
+            await expect(row).to_contain_text("Dropped")
+            await expect(row).to_contain_text("no-ops, order 1")
+            await expect(page.get_by_label("Rules to try")).to_have_value(self.RULES)
+            assert await page.evaluate("window.hit") is None
+            assert await page.evaluate(TestLooks.CONTRAST) == []
+        async with visit(site, "preview/handbook", viewport={"width": 340, "height": 700}) as page:
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 340
+
+    async def test_without_script(self, site: Site, visit: Visit, tmp_path: Path) -> None:
+        await self.folder(site, tmp_path)
+        async with visit(site, "preview/handbook", java_script_enabled=False) as page:
+            await page.get_by_role("button", name="Preview").click()
+            await page.wait_for_url("**/preview/handbook")
+            async with asyncio.timeout(15):
+                while not await page.get_by_text("Complete", exact=True).is_visible():
+                    await page.reload()
+            await expect(page.get_by_text("DEFAULT, last").first).to_be_visible()
