@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from connectors.byoc import Filter
 from connectors.filtering import validation
 from connectors.filtering.validation import (
     AdvancedRulesValidator,
@@ -23,7 +25,7 @@ from connectors.filtering.validation import (
     FilterValidationState,
     SyncRuleValidationResult,
 )
-from connectors.filtering.validators import default_basic_rules_validators
+from connectors.source import BaseDataSource, DataSourceConfiguration
 
 RULES: Final = [{"id": "1", "field": "a"}, {"id": "2", "field": "b"}]
 
@@ -283,28 +285,54 @@ async def test_the_logger_is_told_how_it_went(caplog: pytest.LogCaptureFixture) 
 
 
 def documented_classes() -> dict[str, Any]:
+    """Runs the code of the page, the source and its validators, and returns its names."""
     page = (Path(__file__).parents[2] / "docs" / "SYNC_RULES.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {name: getattr(validation, name) for name in validation.__all__}
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class KnownTable" in block]
-    exec(code, names)  # noqa: S102 - the example of our own page
+    names["BaseDataSource"] = BaseDataSource
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(code, names)  # noqa: S102 - the example of our own page
     return names
 
 
-class Shop:
-    async def tables(self) -> list[str]:
-        return ["orders"]
+def awaiting(kind: Any) -> Any:
+    """Returns the validator with a `validate` that is a coroutine."""
+
+    class Awaiting(kind):  # type: ignore[misc]  # any class of the page
+        async def validate(self, judged: Any) -> Any:
+            await asyncio.sleep(0)
+            outcome = super().validate(judged)
+            return await outcome if inspect.isawaitable(outcome) else outcome
+
+    return Awaiting
 
 
-async def test_the_validators_of_the_documentation_work() -> None:
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_the_validators_of_the_documentation_work(asynchronous: bool) -> None:
+    """One of each kind, by the source that names them; in each kind as a coroutine, too."""
     names = documented_classes()
-    basic = [*default_basic_rules_validators(), names["KnownField"](), names["AtMostTen"]()]
-    validator = FilteringValidator(basic, [names["KnownTable"](Shop())])
+    if asynchronous:
+        names |= {name: awaiting(names[name]) for name in ("KnownField", "AtMostTen", "KnownTable")}
+
+    class Notes(names["NotesDataSource"]):  # type: ignore[misc]  # the class of the page
+        async def ping(self) -> None:
+            return
+
+        async def get_docs(self, filtering: Any = None) -> AsyncIterator[Any]:
+            yield {"_id": "1"}, None
+
+        async def tables(self) -> list[str]:
+            return ["orders"]
+
     rule = {"policy": "include", "field": "title", "rule": "equals"}
     rules: list[dict[str, Any]] = [{**rule, "id": f"r{n}", "order": n, "value": str(n)} for n in range(11)]
     rules[4]["field"] = "colour"
-    result = await validator.validate(rules, {"orders": "SELECT 1", "customers": "SELECT 2"})
+    source = Notes(DataSourceConfiguration())
+    result = await source.validate_filtering(Filter.of(rules, {"orders": "SELECT 1", "customers": "SELECT 2"}))
     assert found(result) == [
         (("r4",), "a note has no such field: write _id, title or text"),
         (("r10",), "ten rules are enough for notes: delete this one"),
         (("advanced_snippet",), "there is no table 'customers': write one of ['orders']"),
     ]
+    rules[4]["field"] = "text"
+    good = await source.validate_filtering(Filter.of(rules[:10], {"orders": "SELECT 1"}))
+    assert good.is_valid
