@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,12 @@ import pytest
 import yaml
 
 from connectors.byoc import Filter
-from tests.servers.mariadb import MariaDBServer, mariadb_or_skip
-from tests.support.mysql import documents_of, empty_shop, opened, read_all
+from tests.servers.mariadb import MariaDBServer
+from tests.support.mysql import documents_of, empty_shop, opened, read_all, server
 
 pytestmark = pytest.mark.server
 DOCS = Path(__file__).parents[2] / "docs"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[MariaDBServer]:
-    with mariadb_or_skip() as server:
-        yield server
+__all__ = ["server"]  # the fixture is found by its name here
 
 
 def documented() -> dict[str, Any]:

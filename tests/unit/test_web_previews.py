@@ -34,7 +34,7 @@ class ShelfDataSource(BaseDataSource):
     async def close(self) -> None:
         self.closed.append("closed")
 
-    async def get_docs(self, filtering: Any = None) -> AsyncIterator[Any]:
+    async def get_docs(self, filtering: Any = None, *, checkpoint: Any = None) -> AsyncIterator[Any]:
         for item in self.shelf:
             if isinstance(item, float):
                 await asyncio.sleep(item)
