@@ -6,7 +6,7 @@ more than the rules themselves.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -21,7 +21,7 @@ _PAGE: Final = 256
 
 
 class DroppedDocuments:
-    """Marks what the ledger knows and a rule dropped; four bytes for each document of the ledger.
+    """Marks what the ledger knows and a rule dropped; one byte for each document of the ledger, two from 255 rules on.
 
     Args:
         engine: the rules in use.
@@ -34,7 +34,7 @@ class DroppedDocuments:
         self._rules: tuple[BasicRule, ...] = (*engine.rules, engine.default)
         self._number = {id(rule): number for number, rule in enumerate(self._rules, start=1)}
         #: For each document of the ledger the number of the rule that dropped it, 0 for none.
-        self._dropped_by: np.ndarray[Any, np.dtype[np.uint32]] = np.zeros(len(ledger), dtype=np.uint32)
+        self._dropped_by = np.zeros(len(ledger), dtype=np.min_scalar_type(len(self._rules)))
         self._digests: list[bytes] = []
         self._by: list[int] = []
 
@@ -47,7 +47,7 @@ class DroppedDocuments:
 
     def _look_up(self) -> None:
         position, found = self._ledger.locate(b"".join(self._digests))
-        self._dropped_by[position[found]] = np.array(self._by, dtype=np.uint32)[found]
+        self._dropped_by[position[found]] = np.array(self._by, dtype=self._dropped_by.dtype)[found]
         self._digests.clear()
         self._by.clear()
 
