@@ -94,7 +94,7 @@ class Intake:
     def _note_dropped(self, dropped: DroppedDocuments, document: Document) -> None:
         """Notes what the changed rules drop. One without an id is in no index."""
         written = document if self._serialize is None else self._serialize(document)
-        if written.get("_id") not in {None, ""}:
+        if written.get("_id") not in (None, ""):
             dropped.add(self.identify(written["_id"]), document)
 
     def identify(self, given: Any) -> str:

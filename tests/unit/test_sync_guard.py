@@ -130,6 +130,21 @@ def test_what_rules_drop_is_told_from_what_is_gone(tmp_path: Path) -> None:
     run_virtual(scenario())
 
 
+def test_dropped_documents_are_known_by_the_ids_that_serialize_makes(tmp_path: Path) -> None:
+    class Renaming(ScriptedSource):
+        def serialize(self, doc: Document) -> Document:
+            return {**doc, "_id": f"made-{doc['_id']}"}
+
+    async def scenario() -> None:
+        world = World(tmp_path)
+        await world.sync(Renaming(documents(range(200))))
+        world.rules = [excluding("old", "edition", "1")]
+        error = await refused(world, Renaming([*documents(range(200)), *documents([500], edition=2)]))
+        assert "200 of them because the sync rules changed: rule old drops 200" in str(error)
+
+    run_virtual(scenario())
+
+
 def test_other_changes_are_named_as_what_they_are(tmp_path: Path) -> None:
     async def scenario() -> None:
         world = World(tmp_path)
