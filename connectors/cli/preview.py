@@ -59,7 +59,6 @@ def preview(
 
     if rules_file is not None and active:
         raise click.UsageError("--rules and --active exclude each other: one set of rules is tried")
-    settings.load()
     written = read_rules_file(rules_file) if rules_file is not None else None
     if written is not None:
         register_secrets(written.secrets)

@@ -28,7 +28,7 @@ from connectors.sync.intake import Intake
 from connectors.sync.ledger import Ledger, LedgerLog
 from connectors.utils import truncate
 
-__all__ = ["Counting", "Impact", "Preview", "Verdict"]
+__all__ = ["Counting", "Decided", "Impact", "Preview", "Verdict"]
 
 _PAGE: Final = 256
 _SLICE: Final = 0.004
@@ -41,7 +41,7 @@ class Verdict:
     """What would become of one document.
 
     Attributes:
-        id: as it stands in the index; None for what could not be read and has none.
+        id: as it stands in the index; None for what has none.
         kept: None for what could not be read.
         rule: the one that decides, the default rule too; None for what could not be read.
         reason: the rule in words, or why it could not be read.
@@ -194,14 +194,14 @@ class Preview:
         # The rules see what the source yields, as in a sync: before `serialize`.
         rule = self._engine.explain(document)
         value = _value(rule, document) if len(self.verdicts) < self._limit else None
-        document_id = self._id(self._source.serialize(document))
+        document_id = self._id(self._source.serialize(document), needed=rule.is_include)
         self.read += 1
         self._decided[id(rule)].documents += 1
         if rule.is_include:
             self.kept += 1
         else:
             self.dropped += 1
-        if self._count is not None:
+        if self._count is not None and document_id is not None:
             self._count.take(document_id, document, rule)
         if len(self.verdicts) < self._limit:
             self.verdicts.append(Verdict(document_id, rule.is_include, rule, str(rule), value))
@@ -219,14 +219,17 @@ class Preview:
         if len(self.verdicts) < self._limit:
             self.verdicts.append(Verdict(document_id, None, None, item.reason))
 
-    def _id(self, document: Document) -> str:
+    def _id(self, document: Document, *, needed: bool) -> str | None:
+        """Returns the id in the index; None where there is none, which a sync minds of documents that rules keep."""
         given = document.get("_id")
-        if given in (None, ""):
+        if given not in (None, ""):
+            return self._intake.identify(given)
+        if needed:
             raise SyncError(
                 f"the source {self._source.service_type} yielded a document without `_id`; every document needs one "
                 "that is the same in each sync"
             )
-        return self._intake.identify(given)
+        return None
 
 
 class _Count:

@@ -236,6 +236,10 @@ def test_what_a_sync_could_not_take_is_told(tmp_path: Path, broken: Document) ->
     async def scenario() -> None:
         with pytest.raises(SyncError, match="without `_id`"):
             await previewed(World(tmp_path), ScriptedSource([(broken, None)]))
+        found = await previewed(
+            World(tmp_path), ScriptedSource([(broken, None)]), {"id": "DEFAULT", "policy": "exclude"}
+        )
+        assert (found.verdicts[0].id, found.dropped) == (None, 1)  # a sync does not mind it either
 
     run_virtual(scenario())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -21,7 +21,7 @@ from connectors.utils import truncate
 __all__ = ["Previews"]
 
 #: Characters of a value that a rule found.
-_LONGEST_VALUE = 80
+_LONGEST_VALUE: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Previews:
         return _to_page(connector.id)
 
 
-_CHOICES = (
+_CHOICES: Final = (
     (Choice.NEXT.value, "The rules of the next sync", "those of config.yml, or the draft of a record"),
     (Choice.ACTIVE.value, "The rules in force", "those of the last sync, though others may be waiting"),
     (Choice.PASTED.value, "These rules", "as below filtering: in config.yml; basic ones only"),
@@ -137,7 +137,7 @@ def _card(preview: Preview) -> PreviewCard:
     )
 
 
-_VERDICTS = {True: State("Kept", "ok"), False: State("Dropped", "idle"), None: State("Unreadable", "warn")}
+_VERDICTS: Final = {True: State("Kept", "ok"), False: State("Dropped", "idle"), None: State("Unreadable", "warn")}
 
 
 def _row(verdict: Verdict) -> Row:
