@@ -269,13 +269,14 @@ class Ledger:
         """Which of the documents this job has seen, by their places; not to be changed."""
         return self._seen
 
-    def mark_seen(self, digests: bytes) -> None:
-        """Marks documents that an earlier part of this job has seen."""
+    def mark_seen(self, digests: bytes) -> npt.NDArray[np.bool_]:
+        """Marks documents as seen, twice the same one too, and returns which of them the ledger knows."""
         found = self._find(digests)
         known = np.unique(found.position[found.there])
         known = known[~self._seen[known]]
         self._seen[known] = True
         self.seen_count += len(known)
+        return found.there
 
     @property
     def vanished_count(self) -> int:

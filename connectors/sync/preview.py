@@ -253,8 +253,7 @@ class _Count:
     def look_up(self) -> None:
         """Looks up what has gathered."""
         digests = b"".join(self._page)
-        _, found = self.ledger.locate(digests)
-        self.ledger.mark_seen(digests)
+        found = self.ledger.mark_seen(digests)
         new = [digest for digest, known in zip(self._page, found.tolist(), strict=True) if not known]
         if new:
             self._new.append(b"".join(new), bytes(HASH_SIZE * len(new)), [0] * len(new))
