@@ -15,9 +15,11 @@ from connectors.errors import (
     ConflictError,
     InvalidFilteringError,
     LeaseLostError,
+    RetryableError,
     StalledError,
     SyncCanceledError,
     SyncError,
+    describe,
 )
 from connectors.filtering.validation import FilterValidationState
 from connectors.logger import ConnectorLogger
@@ -191,6 +193,8 @@ class JobRun:
             self._keeper.lease()
             if (error is not None or cut_short) and self._keeper.cancel_requested.is_set():
                 await outcome.fail(SyncCanceledError("cancelled by the operator"))
+            elif isinstance(error, RetryableError) and not self._begun:
+                self._logger.warning("%s (tried again)", describe(error))  # it may even have ended: the next look tells
             elif error is not None:
                 await outcome.fail(error)
             elif self._stalled is not None and (cut_short or ((result := running.result()) and result.suspended)):
@@ -212,9 +216,8 @@ class JobRun:
             await outcome.suspend()
             return
         await outcome.complete(result)
-        failed = result is not None and (
-            result.counters.dead_lettered or result.incomplete or result.needs_full or result.resumed
-        )
+        failed = result is not None and (result.counters.dead_lettered or result.incomplete or result.needs_full)
+        failed = failed or (result is not None and (result.resumed or result.provisional))
         if self._live is not None and not failed and not self._resumed:
             self._live.clean_run = CleanRun(self._conditions, self._lease.epoch)
 

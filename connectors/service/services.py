@@ -60,7 +60,8 @@ async def give_back(services: Services, lease: Lease, *, written: bool) -> None:
     try:
         if not written:
             folder = services.folder(lease.connector_id)
-            await services.runtime.in_thread(carry_ledger_over, folder, lease.epoch - 1, lease.epoch)
+            with suppress(OSError):  # a full disk, say: the next job reads what the index holds
+                await services.runtime.in_thread(carry_ledger_over, folder, lease.epoch - 1, lease.epoch)
     finally:
         with suppress(SuspendSync):
             await patiently(

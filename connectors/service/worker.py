@@ -166,7 +166,7 @@ class Worker:
         if job.status in ACTIVE_JOB_STATUSES and job.last_seen is not None:
             # Far in the future it is the word of a clock that was wrong.
             return abs(now - job.last_seen.timestamp()) >= self._services.service.heartbeat_interval
-        return job.status != JobStatus.SUSPENDED or job.number("resume_at") <= now
+        return job.status != JobStatus.SUSPENDED or job.number("resume_at") <= now or _is_unwanted(job)
 
     async def _look(self, job: SyncJob, connector: Connector | None) -> None:
         """Runs the job, or ends it, or leaves it, as its connector says."""
@@ -175,7 +175,7 @@ class Worker:
             reason = named if job.connector_id else 'the job names no connector: write {"connector": {"id": …}}'
             await self._drop(job, None, JobStatus.ERROR, reason)
             return
-        held = connector.paused and job.trigger_method == TriggerMethod.SCHEDULED
+        held = connector.paused and job.trigger_method == TriggerMethod.SCHEDULED and not _is_unwanted(job)
         if held and job.status in {JobStatus.PENDING, JobStatus.SUSPENDED}:
             return
         services = self._services
@@ -188,7 +188,7 @@ class Worker:
         if lease is None:
             return
         refusal = _refusal(job, connector)
-        if job.status == JobStatus.CANCELING or is_orphaned(connector):
+        if _is_unwanted(job) or is_orphaned(connector):
             await self._drop(job, connector, JobStatus.CANCELED, None)
         elif refusal is not None:
             await self._drop(job, connector, JobStatus.ERROR, refusal)
@@ -291,6 +291,11 @@ def _urgency(job: SyncJob) -> tuple[bool, float, str]:
 def _blocks(job: SyncJob) -> bool:
     """Whether no incremental job of the connector may begin while this one is as it is."""
     return job.job_type == JobType.FULL and job.status in {JobStatus.IN_PROGRESS, JobStatus.SUSPENDED}
+
+
+def _is_unwanted(job: SyncJob) -> bool:
+    """Whether somebody wished to cancel it: its worker may have suspended it at that very moment."""
+    return job.status == JobStatus.CANCELING or job.cancelation_requested_at is not None
 
 
 def _refusal(job: SyncJob, connector: Connector) -> str | None:

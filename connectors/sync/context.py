@@ -184,6 +184,7 @@ class SyncResult:
         resumed: it went on behind a checkpoint, and so saw the rest only.
         incomplete: reasons why the enumeration was not complete; nothing was deleted then.
         needs_full: a full sync is due, since this one could not delete, or wrote changes to an index that none filled.
+        provisional: a late write of an earlier claim may still change the index, which a later sync has to see.
         state: changes of the connector's state that go with the final commit.
         cursor: where the next incremental sync starts, if the source said.
     """
@@ -193,5 +194,6 @@ class SyncResult:
     resumed: bool = False
     incomplete: list[str] = field(default_factory=list)
     needs_full: bool = False
+    provisional: bool = False
     state: dict[str, Any] = field(default_factory=dict)
     cursor: Any = None

@@ -55,6 +55,7 @@ class DeadLetters:
         self._new: dict[str, DeadLetter] = {}
         self._size = 0
         self._healed: set[str] = set()
+        self._versions: dict[str, int] = {}
         self._flushing = asyncio.Lock()
 
     async def load(self) -> None:
@@ -83,20 +84,38 @@ class DeadLetters:
         if document_id in self._known:
             self._met.add(document_id)
 
-    def healed(self, document_id: str) -> None:
-        """Withdraws the letter of a document that is as it should be in the index now."""
+    def healed(self, document_id: str, version: int | None = None) -> None:
+        """Withdraws the letter of a document that is as it should be in the index now.
+
+        Args:
+            version: what was acknowledged; the letter of a newer version stays. None: the source says so just now.
+        """
+        if version is not None and version < self._versions.get(document_id, 0):
+            return
         if self._known.pop(document_id, None) is not None or document_id in self._new:
             self._new.pop(document_id, None)
             self._healed.add(document_id)
 
     def refused(self, operation: Operation, reason: str) -> None:
         """Keeps an operation that the destination refused, with all that it takes to send it again as it was."""
-        self.add(operation.id, "index" if operation.body is not None else "delete", reason, operation.body, operation)
+        kind = "index" if operation.body is not None else "delete"
+        self.add(operation.id, kind, reason, operation.body, operation, version=operation.version)
 
     def add(
-        self, document_id: str, what: str, reason: str, body: bytes | None, operation: Operation | None = None
+        self,
+        document_id: str,
+        what: str,
+        reason: str,
+        body: bytes | None,
+        operation: Operation | None = None,
+        *,
+        version: int = 0,
     ) -> None:
-        """Keeps a document that could not be indexed; `what` failed."""
+        """Keeps a document that could not be indexed; `what` failed. Of two versions the newer one is kept, whichever
+        failed first."""
+        if version < self._versions.get(document_id, 0):
+            return
+        self._versions[document_id] = version
         self._new[document_id] = DeadLetter(
             connector_id=self._connector_id,
             id=document_id,

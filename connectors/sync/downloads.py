@@ -61,7 +61,13 @@ class Downloads:
             self._slots.release()
             raise
         segment = self._progress.begin()
-        task = self._group.create_task(self._download(document, lazy, operation, outcome, segment))
+        download = self._download(document, lazy, operation, outcome, segment)
+        try:
+            task = self._group.create_task(download)
+        except RuntimeError:  # the sync ends, and a library of the source swallowed the cancellation that says so
+            download.close()
+            self._slots.release()
+            raise asyncio.CancelledError from None
         self.tasks.add(task)
         task.add_done_callback(self._done)
 
@@ -87,7 +93,7 @@ class Downloads:
             reason = describe(error)
             if isinstance(error, TimeoutError) and limit.expired():
                 reason = f"the download took longer than {format_duration(seconds)}"
-            self._dead_letters.add(operation.id, "download", reason, operation.body)
+            self._dead_letters.add(operation.id, "download", reason, operation.body, version=operation.version)
             self._progress.settle(segment, "dead_lettered")
             told = reason if reason.startswith(f"{operation.id}: ") else f"{operation.id}: {reason}"
             self._context.logger.log(self._dead_letters.log_level(operation.id), "%s", told)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from contextlib import suppress
+from typing import Any, Final, ParamSpec, TypeVar
 
 from xxhash import xxh3_64_hexdigest
 
@@ -24,12 +24,13 @@ from connectors.sync.encode import ENCODING_VERSION
 from connectors.sync.failures import most_telling
 from connectors.sync.guard import guard_deletion
 from connectors.sync.ledger import Ledger, LedgerHeader, LedgerLog
+from connectors.sync.opening import read_ledger, rebuild_ledger
 from connectors.sync.patience import patiently
 from connectors.sync.pipeline import Pipeline
 from connectors.sync.progress import Checkpointed, Progress
 from connectors.sync.readers import full_stream
 from connectors.sync.seen import SeenLog
-from connectors.sync.threads import in_thread_to_its_end
+from connectors.sync.threads import cancel_to_its_end, in_thread_to_its_end
 from connectors.sync.tweaks import tweaked
 from connectors.sync.writer import BulkWriter
 
@@ -116,23 +117,14 @@ class Sync:
     async def _open_ledger(self) -> None:
         context = self._context
         header = LedgerHeader(self._handle.uuid, self._lease.epoch - 1, self._handle.fingerprint)
-        if context.mends or not await self._in_thread(self._ledger.open, header):
-            await self._patiently(self._rebuild_ledger, f"reading the stamps of {self._handle.index}")
+        known = await read_ledger(self._ledger, header, context.runtime)
+        if context.mends or not known:
+            await self._patiently(
+                lambda: rebuild_ledger(self._ledger, context, self._handle),
+                f"reading the stamps of {self._handle.index}",
+            )
         if context.write_again != b"":
             await self._in_thread(self._ledger.forget_hashes, context.write_again)
-
-    async def _rebuild_ledger(self) -> None:
-        context = self._context
-        stamps = LedgerLog(context.folder / f"{context.job.id}.stamps")
-        try:
-            async with aclosing(cast("Any", context.destination.stamps(self._handle))) as pages:
-                async for page in pages:
-                    number = len(page.digests) // 16
-                    stamps.append(page.digests, page.hashes, list(range(stamps.count, stamps.count + number)))
-                    context.watch.move()
-            await self._in_thread(self._ledger.rebuild, stamps)
-        finally:
-            stamps.close()
 
     async def _open_checkpoint(self) -> None:
         """Goes on where this job was, if the source can and what is needed is there."""
@@ -278,7 +270,7 @@ class Sync:
                 return False
         finally:
             stopping.cancel()
-            task.cancel()
+            await cancel_to_its_end(task)
         if task.cancelled():  # from within, by a library of the source, say: what it listed is not everything
             raise SyncError("a part of the sync was cancelled, and nobody asked for it; nothing was deleted")
         if failures:
@@ -378,6 +370,7 @@ class Sync:
                 committed.indexed -= repeats
                 committed.duplicate += repeats
         result.counters = self._progress.total()
+        result.provisional = self._ledger.recheck_at is not None
         if result.suspended:
             return
         result.state.update(progress=None, goes_on=None)

@@ -190,6 +190,9 @@ class Ledger:
         self._again: U64 = np.empty(0, dtype=np.uint64)
         self._seen: npt.NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self.seen_count = 0
+        #: Seconds since the Unix epoch from which on it must be rebuilt once more, since writes of an earlier claim may
+        #: land after it was; None: it knows all. Stored with it.
+        self.recheck_at: float | None = None
 
     # Opening
 
@@ -210,6 +213,7 @@ class Ledger:
             return False
         self._map(path)
         self._name, self._checksum = path.name, record["checksum"]
+        self.recheck_at = record.get("recheck_at")
         if record["fingerprint"] != header.fingerprint:
             self.forget_hashes()
         return True
@@ -312,7 +316,7 @@ class Ledger:
             repeats = self._map_merged(log, f"ledger-{header.epoch}.bin")
         record = {
             "uuid": header.uuid, "epoch": header.epoch, "fingerprint": header.fingerprint, "file": self._name,
-            "checksum": self._checksum,
+            "checksum": self._checksum, "recheck_at": self.recheck_at,
         }  # fmt: skip
         _write_header(self._folder, record)
         for path in self._folder.glob("*.bin"):

@@ -31,6 +31,7 @@ from connectors.sync.page import INCOMPARABLE, PAGE_BYTES, PAGE_DOCUMENTS, PAGE_
 from connectors.sync.patience import patiently
 from connectors.sync.progress import Progress, Segment
 from connectors.sync.seen import SeenLog
+from connectors.sync.threads import CANCEL_AGAIN
 from connectors.sync.writer import BulkWriter
 from connectors.utils import format_size
 
@@ -150,7 +151,7 @@ class Pipeline:
         segment.counters.read += 1
         self._mark_seen(id_digest(document_id))
         self.kept += 1
-        self._dead_letters.add(document_id, "index", reason, None)
+        self._dead_letters.add(document_id, "index", reason, None, version=self._version)
         self._progress.settle(segment, "dead_lettered")
 
     def _mark_seen(self, digests: bytes) -> None:
@@ -214,10 +215,14 @@ class Pipeline:
         return False
 
     async def interrupt(self, work: asyncio.Task[None]) -> None:
-        """Cancels the reading or deleting task, not within a page, and sends on what has gathered."""
-        async with self._page_lock:
-            work.cancel()
-        await asyncio.wait([work])
+        """Cancels the reading or deleting task, not within a page, and sends on what has gathered.
+
+        Again and again, for a library of the source may swallow a cancellation, as `wait_for` of Python 3.11 may.
+        """
+        while not work.done():
+            async with self._page_lock:
+                work.cancel()
+            await asyncio.wait([work], timeout=CANCEL_AGAIN)
         await self.flush_page()
 
     async def wait_a_little(self) -> None:
@@ -287,7 +292,7 @@ class Pipeline:
             reason = (
                 f"the document has {format_size(len(body))}, more than sync.max_document_bytes ({format_size(limit)})"
             )
-            self._dead_letters.add(operation.id, "index", reason, None)
+            self._dead_letters.add(operation.id, "index", reason, None, version=operation.version)
             self._progress.settle(segment, "dead_lettered")
         else:
             self._writer.add(operation, outcome, segment)
@@ -316,7 +321,7 @@ class Pipeline:
             page.put_merged(position, merged)
         except SkippableError as error:
             page.operations[position] = "dead_lettered"
-            self._dead_letters.add(document_id, "update", describe(error), before)
+            self._dead_letters.add(document_id, "update", describe(error), before, version=self._version)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         context = self._context

@@ -1,18 +1,28 @@
-"""File work in threads, in structured concurrency: it has ended when the caller goes on, cancelled or not."""
+"""Threads and tasks in structured concurrency: they have ended when the caller goes on, cancelled or not."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from connectors.runtime import Runtime
 
-__all__ = ["in_thread_to_its_end"]
+__all__ = ["CANCEL_AGAIN", "cancel_to_its_end", "in_thread_to_its_end"]
+
+#: Seconds after which a task that was cancelled and goes on is cancelled again.
+CANCEL_AGAIN: Final = 1.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+async def cancel_to_its_end(task: asyncio.Task[Any]) -> None:
+    """Cancels a task until it has ended: a library that it uses may swallow a cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_AGAIN)
 
 
 async def in_thread_to_its_end(runtime: Runtime, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -266,7 +266,7 @@ class BulkWriter:
         )
         if self._dead_letters.any_known:
             for operation in operations:
-                self._dead_letters.healed(operation.id)
+                self._dead_letters.healed(operation.id, operation.version)
         for operation, segment in zip(operations, batch.segments, strict=True):
             segment.counters.bytes += len(operation.body or b"")
         for (segment, outcome), number in Counter(zip(batch.segments, batch.outcomes, strict=True)).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from datetime import timedelta
@@ -15,6 +16,7 @@ from connectors.byoc import JobStatus
 from connectors.errors import RetryableError
 from connectors.service.lease import acquire, own_name
 from connectors.service.worker import Worker
+from connectors.testing.memory import MemoryStore
 from tests.support.service import Service, connector, play
 from tests.support.sources import checkpointed, documents
 
@@ -165,6 +167,69 @@ def test_a_cancelled_job_whose_worker_died_ends(tmp_path: Path) -> None:
         await service.run(30)
         assert await service.statuses() == ["canceled"]
         assert (await service.store.state("a")).worker is None
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_a_job_that_ended_while_it_was_claimed_stays_ended_though_the_store_fails_then(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        job = await service.operations.sync_now("a")
+        claimed = False
+
+        async def end_it(call: str) -> None:
+            nonlocal claimed
+            if call == "update_job" and not claimed:
+                claimed = True
+                await MemoryStore.update_job(
+                    service.store, job.id, {"status": JobStatus.COMPLETED}, statuses=list(JobStatus)
+                )
+            elif call == "job" and claimed:
+                service.store.before = lambda _: None
+                raise RetryableError("the store is away")
+
+        service.store.before = end_it
+        await service.run(30, schedule=False)
+        assert claimed
+        assert await service.statuses() == ["completed"]
+        assert service.site.pings == []
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_a_job_whose_beginning_could_not_be_stored_is_begun_at_the_next_look(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        failing = 2
+
+        async def fail(call: str) -> None:
+            nonlocal failing
+            if call == "update_job" and failing:
+                failing -= 1
+                raise RetryableError("the store is away")
+
+        await service.operations.sync_now("a")
+        service.store.before = fail
+        await service.run(10, schedule=False)
+        assert await service.statuses() == ["completed"]
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_a_full_disk_does_not_keep_a_lease_from_being_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def scenario(service: Service) -> None:
+        await service.run(30)
+        job = await service.operations.sync_now("a")
+        await service.store.update_job(job.id, {"status": JobStatus.CANCELING}, statuses=list(JobStatus))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            await service.run(30, schedule=False)
+        assert await service.statuses() == ["completed", "canceled"]
+        assert (await service.store.state("a")).worker is None
+        assert (await service.sync("a")).counters["unchanged"] == 3  # from the stamps
 
     play(scenario, tmp_path, connector("a"))
 

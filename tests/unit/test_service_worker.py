@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,30 @@ def test_what_was_found_before_is_looked_at_anew_when_it_is_claimed(tmp_path: Pa
 
     settings = {"max_concurrent_syncs": 1, "poll_interval": 10}
     play(scenario, tmp_path, *(connector(name, full=None) for name in "abcd"), service=settings)
+
+
+def test_a_cancel_in_the_very_moment_in_which_the_job_is_suspended_is_not_lost(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.ping_errors["a"] = RetryableError("away", retry_after=10_000)
+        job = await service.operations.sync_now("a")
+        commits = 0
+
+        async def cancel_at_the_last(call: str) -> None:
+            nonlocal commits
+            commits += call == "commit"
+            if commits == 2:  # the first one says that it began, this one that it is suspended
+                service.store.before = lambda _: None
+                await service.operations.cancel(job.id)
+
+        service.store.before = cancel_at_the_last
+        await service.run(2, schedule=False)
+        service.site.ping_errors.clear()
+        await service.run(5, schedule=False)
+        assert await service.statuses() == ["canceled"]
+        assert len(service.site.pings) == 1
+        assert (await service.record("a")).last_sync_status == "canceled"
+
+    play(scenario, tmp_path, connector("a"))
 
 
 @pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.SUSPENDED])
@@ -242,13 +267,13 @@ def test_shutdown_waits_no_longer_than_the_time_to_drain(tmp_path: Path) -> None
     play(scenario, tmp_path, connector("a"))
 
 
-def test_a_source_that_swallows_its_cancellation_does_not_hold_up_its_connector(tmp_path: Path) -> None:
+def test_a_source_that_swallows_every_cancellation_does_not_hold_up_its_connector(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         async def stubborn() -> None:
-            try:
-                await asyncio.sleep(10_000)
-            except asyncio.CancelledError:
-                await asyncio.sleep(10_000)
+            ends = service.runtime.monotonic() + 10_000
+            while (left := ends - service.runtime.monotonic()) > 0:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(left)
 
         worker = service.worker()
         service.site.scripts["a"] = [stubborn, *documents(range(50, 53))]

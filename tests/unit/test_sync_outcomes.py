@@ -216,6 +216,25 @@ def test_refused_items_are_dead_letters_and_the_old_version_stays(tmp_path: Path
     run_virtual(scenario())
 
 
+@pytest.mark.parametrize("batch_documents", [1, 10])
+def test_the_letter_of_a_newer_version_is_not_withdrawn_when_an_older_one_is_acknowledged(
+    tmp_path: Path, batch_documents: int
+) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path, batch_documents=batch_documents)
+        world.destination.answer_delay = lambda number: 0.0 if number else 2.0
+        world.destination.verdict = lambda _, op: FailureKind.REFUSED if b'"edition":2' in (op.body or b"") else None
+        result = await world.sync(ScriptedSource([*documents([0]), *documents([0], edition=2)]))
+        assert result.counters.dead_lettered == 1
+        assert world.indexed["d0"]["edition"] == 1
+        assert list(await world.letters()) == ["d0"]
+        world.destination.verdict = lambda *_: None
+        await world.sync(ScriptedSource(documents([0], edition=2)))
+        assert await world.letters() == {}
+
+    run_virtual(scenario())
+
+
 def test_a_letter_of_this_very_job_is_withdrawn_too(tmp_path: Path) -> None:
     async def scenario() -> None:
         world = World(tmp_path)

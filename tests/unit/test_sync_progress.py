@@ -303,6 +303,48 @@ def test_after_an_error_of_the_source_what_was_read_is_kept_and_nothing_deleted(
     run_virtual(scenario())
 
 
+class Deaf(ResumableSource):
+    """A library swallows its first cancellations, as `wait_for` of Python 3.11 may."""
+
+    def __init__(self, swallowed: int) -> None:
+        super().__init__(
+            [*documents(range(5)), self._hear_nothing, *documents(range(5, 500), lazy=lambda _: Download())]
+        )
+        self.swallowed = swallowed
+
+    async def _hear_nothing(self) -> None:
+        while self.swallowed:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                self.swallowed -= 1
+        await asyncio.sleep(1000)
+
+
+def test_a_source_that_swallows_a_cancellation_does_not_hold_up_suspending(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        world = World(tmp_path)
+        world.drain_timeout = 100.0
+        result = await world.sync(Deaf(2), stop_after=5)
+        assert result.suspended
+        assert (result.counters.read, result.counters.indexed) == (5, 5)
+        assert loop.time() < 5 + 3
+
+    run_virtual(scenario())
+
+
+def test_a_source_that_swallows_a_cancellation_does_not_hold_up_a_cancelled_sync(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        world = World(tmp_path)
+        assert await world.kill(Deaf(3), after=5)
+        assert loop.time() < 5 + 4
+        assert len(asyncio.all_tasks()) == 1
+
+    run_virtual(scenario())
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_cancelled_anywhere_nothing_is_left_behind_and_the_next_sync_converges(tmp_path: Path, seed: int) -> None:
     async def scenario() -> None:
