@@ -7,10 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= config.yml
 NAME ?=
+SEEDS ?= 500
+FIRST_SEED ?= 0
 ARGS ?=
 MINUTES ?= 10
 
-.PHONY: help install run test test-servers lint format ftest soak bench requirements browser clean
+.PHONY: help install run test test-servers simulate lint format ftest soak bench requirements browser clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,11 +44,15 @@ browser: # The page is tested in Chromium, which Debian's package brings where w
 
 # What only a server can exercise is missing here; together with test-servers the floor is 90.
 test: $(VENV)/.tools browser ## Run all tests that need no server, with coverage (ARGS='-k words' for some)
-	$(BIN)/python -m pytest -m "not server" --cov --cov-report=term --cov-fail-under=87 $(ARGS)
+	$(BIN)/python -m pytest -m "not server and not simulation" --cov --cov-report=term --cov-fail-under=87 $(ARGS)
 
 test-servers: $(VENV)/.tools ## Run the tests against real servers, which are fetched and started (docs/TESTING.md)
 	$(BIN)/python -m tests.servers fetch es8 os2
 	$(BIN)/python -m pytest -m server --cov --cov-append --cov-report=term $(ARGS)
+
+simulate: $(VENV)/.tools ## Run the seeded fault simulation (SEEDS=10000 FIRST_SEED=0)
+	$(BIN)/python -m pytest -q -m simulation tests/simulation
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first-seed $(FIRST_SEED)
 
 lint: $(VENV)/.tools ## Check style, types and the direction of dependencies
 	$(BIN)/ruff check .

@@ -35,24 +35,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_many(seeds: range, jobs: int) -> int:
     """Runs seeds in several processes, tells of each that fails, and returns the exit code."""
-    begun, failed, seen, hours = time.monotonic(), list[int](), Counter[str](), 0.0
-    done = 0
-    for violations, counted, seconds in _results(seeds, jobs):
-        done += 1
+    begun, failed, seen, hours = time.monotonic(), 0, Counter[str](), 0.0
+    for number, (violations, counted, seconds) in enumerate(_results(seeds, jobs), start=1):
         seen.update(counted)
         hours += seconds / 3600
+        failed += len(violations)
+        if number * _AT_ONCE % 1000 == 0:
+            _say(f"{number * _AT_ONCE:,} seeds, {failed} failed, {time.monotonic() - begun:,.0f} s")
         for seed, violation in violations:
-            failed.append(seed)
-            print(
-                f"seed {seed}: {violation}\n    replay: python -m tests.simulation --seed {seed} --verbose", flush=True
-            )
+            _say(f"seed {seed}: {violation}\n    replay: python -m tests.simulation --seed {seed} --verbose")
     took = time.monotonic() - begun
-    print(", ".join(f"{number:,} {name}" for name, number in sorted(seen.items())))
-    print(
-        f"{len(seeds):,} seeds from {seeds.start} to {seeds.stop - 1}, {len(failed)} failed; "
+    _say(", ".join(f"{number:,} {name}" for name, number in sorted(seen.items())))
+    _say(
+        f"{len(seeds):,} seeds from {seeds.start} to {seeds.stop - 1}, {failed} failed; "
         f"{hours:,.0f} simulated hours in {took:,.0f} s"
     )
     return int(bool(failed))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _results(seeds: range, jobs: int) -> Iterator[tuple[list[tuple[int, str]], Counter[str], float]]:
@@ -67,6 +70,7 @@ def _results(seeds: range, jobs: int) -> Iterator[tuple[list[tuple[int, str]], C
 def _piece(seeds: range) -> tuple[list[tuple[int, str]], Counter[str], float]:
     violations, seen, seconds = list[tuple[int, str]](), Counter[str](), 0.0
     gc.disable()  # a collection in mid-seed would end a generator at another moment in each run
+    gc.freeze()  # what was imported is not looked through again and again
     for seed in seeds:
         outcome = simulate(seed)
         seen.update(outcome.seen)
@@ -81,14 +85,14 @@ def _piece(seeds: range) -> tuple[list[tuple[int, str]], Counter[str], float]:
 def show(outcome: Outcome, *, trace: bool) -> None:
     """Prints one seed: what it means, what happened, how it ended."""
     for item in fields(outcome.plan):
-        print(f"{item.name:<14} {getattr(outcome.plan, item.name)}")
-    if trace:
-        print(*outcome.lines(), sep="\n")
-    print(f"seed {outcome.plan.seed}: {outcome.violation or 'all is well'} (trace {outcome.digest()})")
+        _say(f"{item.name:<14} {getattr(outcome.plan, item.name)}")
+    for line in outcome.lines() if trace else ():
+        _say(line)
+    _say(f"seed {outcome.plan.seed}: {outcome.violation or 'all is well'} (trace {outcome.digest()})")
 
 
 if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":  # sets of text are walked in the order of their hashes
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606 - itself
     sys.exit(main())

@@ -99,9 +99,7 @@ class Database:
             return self.insert()
         row_id = self._random.choice(self._ids)
         if choice < 0.55:
-            del self.rows[row_id]
-            self._ids.remove(row_id)
-            self._note(row_id)
+            self.remove(row_id)
             return f"delete {row_id}"
         row = self.rows[row_id]
         changed = replace(row, rev=self._next(row_id), text=self._random.randrange(2 if row.plain else 100))
@@ -110,6 +108,19 @@ class Database:
         self.rows[row_id] = changed
         self._note(row_id)
         return f"update {row_id} to {changed.rev}"
+
+    def touch(self, row_id: str) -> None:
+        """Changes one row, if it is there."""
+        if (row := self.rows.get(row_id)) is not None:
+            trouble = self._trouble(row.file)
+            self.rows[row_id] = replace(row, rev=self._next(row_id), text=self._random.randrange(100), trouble=trouble)
+            self._note(row_id)
+
+    def remove(self, row_id: str) -> None:
+        """Deletes one row, if it is there."""
+        if self.rows.pop(row_id, None) is not None:
+            self._ids.remove(row_id)
+            self._note(row_id)
 
     def insert(self) -> str:
         """Inserts a row, perhaps one that was there before."""

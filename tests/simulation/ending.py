@@ -20,8 +20,9 @@ __all__ = ["converge", "heal", "look_for_tasks", "stop"]
 #: Seconds within which everything is well again.
 _PATIENCE = 3600.0
 _LOOK = 2.0
-#: Full syncs after which the index is what the source is, at the latest.
-_ROUNDS = 3
+#: Full syncs after which the index is what the source is, at the latest: for as long as writes of before may land late,
+#: and then one.
+_ROUNDS = 8
 _ALLOWED = re.compile(r"--allow-deletes (\d+)")
 
 
@@ -29,6 +30,8 @@ async def heal(world: World) -> None:
     """Nothing misbehaves any more, and what is under way arrives."""
     world.note("world", "heals")
     world.calm = True
+    world.declared = list(world.plan.connectors)
+    world.edition += 1
     world.store_away_until = world.server.away_until = 0.0
     for process in world.processes:
         process.move()
@@ -103,7 +106,8 @@ async def _difference(world: World) -> str | None:
         troubled: set[str] = set()
         for row_id, row in database.rows.items():
             kept = keeps([{"field": "kind", "value": kind} for kind in world.rules], row)
-            if row.trouble == "unreadable" or (kept and row.trouble):
+            taken = row.trouble == "refused" and not world.server.strict
+            if row.trouble == "unreadable" or (kept and row.trouble and not taken):
                 troubled.add(row_id)
             elif kept:
                 document = row.document(row_id) | (row.content() if row.file else {})

@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from connectors.backends.ports import IndexHandle, Operation
 from connectors.byoc import JobType
-from connectors.errors import ConfigurationError, ConflictError, NotFoundError
+from connectors.errors import ConfigurationError, ConflictError, NotFoundError, RetryableError
 from connectors.sync.encode import content_hash, id_digest
 from tests.simulation.database import KINDS, Database
+from tests.simulation.kernel import LATEST
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -43,6 +44,22 @@ def _edited(world: World) -> None:
 async def _kill(world: World) -> None:
     if (process := _victim(world)) is not None:
         world.kill(process)
+
+
+async def _kill_in_mid_request(world: World) -> None:
+    """A process dies as a request of it is under way, and what it was about is deleted at the source."""
+    for _ in range(50):
+        busy = list(world.server.busy.values())
+        victims = [process for process in world.processes if busy and process.name == busy[0].process]
+        if victims:
+            world.kill(victims[0])
+            busy[0].held = world.random.uniform(0.0, LATEST)
+            database = world.databases[busy[0].handle.connector_id]
+            for operation in busy[0].operations[:3]:
+                world.note("database", f"delete {operation.id}")
+                database.remove(operation.id)
+            return
+        await asyncio.sleep(0.2)
 
 
 async def _power_cut(world: World) -> None:
@@ -99,6 +116,30 @@ async def _sync_now(world: World) -> None:
 async def _sync_changes_now(world: World) -> None:
     with suppress(*_NOT_NOW):
         await world.operator.operations.sync_now(_database(world).name, JobType.INCREMENTAL)
+
+
+async def _sync_and_allow(world: World) -> None:
+    with suppress(*_NOT_NOW):
+        await world.operator.operations.sync_now(_database(world).name, allow_deletes=world.random.randrange(5))
+
+
+async def _sync_by_command(world: World) -> None:
+    world.command(_database(world).name)
+
+
+async def _undeclare(world: World) -> None:
+    """A connector leaves `config.yml`; somebody may purge what is left of it."""
+    gone = world.declared.pop(world.random.randrange(len(world.declared))) if world.declared else None
+    _edited(world)
+    if gone is not None and world.random.random() < 0.5:
+        await asyncio.sleep(10.0)
+        with suppress(*_NOT_NOW):
+            await world.operator.operations.purge(gone)
+
+
+async def _declare(world: World) -> None:
+    world.declared = list(world.plan.connectors)
+    _edited(world)
 
 
 async def _edit_rules(world: World) -> None:
@@ -160,6 +201,18 @@ async def _purge(world: World) -> None:
         await world.operator.operations.purge(_database(world).name)
 
 
+async def _mend_mapping(world: World) -> None:
+    """The server takes from now on what it refused."""
+    world.server.strict = False
+
+
+async def _replay_letters(world: World) -> None:
+    with suppress(*_NOT_NOW, RetryableError):
+        connector = await world.operator.store.connector(_database(world).name)
+        found = await world.operator.letters.replay(connector, None)
+        world.note("operator", [f"{letter.id} {letter.outcome}" for letter in found])
+
+
 async def _cut_log(world: World) -> None:
     _database(world).forget_log()
 
@@ -174,14 +227,12 @@ async def _many_changes(world: World) -> None:
         world.note("database", database.change())
 
 
-_ALL: Sequence[Happening] = (
-    _kill, _power_cut, _lose_disk, _terminate, _stand_still, _stand_still_for_long, _cancel, _sync_now,
-    _sync_changes_now, _edit_rules, _edit_settings, _pause, _resume, _index_gone, _store_away, _server_away,
-    _foreign_writes, _reset, _purge, _cut_log, _mend_rows, _many_changes,
+_ALL: Sequence[Any] = (
+    _kill, _kill_in_mid_request, _power_cut, _lose_disk, _terminate, _stand_still, _stand_still_for_long, _cancel,
+    _sync_now, _sync_changes_now, _sync_and_allow, _sync_by_command, _undeclare, _declare, _edit_rules, _edit_settings,
+    _pause, _resume, _index_gone, _store_away, _server_away, _foreign_writes, _reset, _purge, _mend_mapping,
+    _replay_letters, _cut_log, _mend_rows, _many_changes,
 )  # fmt: skip
 
 #: By the names that stand in a plan.
-EVENTS: dict[str, Happening] = {
-    happening.__name__.strip("_").replace("_", " "): happening  # type: ignore[attr-defined]  # functions have names
-    for happening in _ALL
-}
+EVENTS: dict[str, Happening] = {happening.__name__.strip("_").replace("_", " "): happening for happening in _ALL}

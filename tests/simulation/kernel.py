@@ -2,8 +2,8 @@
 belongs to.
 
 Several simulated processes share one event loop. Each task knows its process by a context variable, so that a process
-can be killed: all its tasks are cancelled at once, while whatever it asks of the outside world fails. Tasks are numbered,
-and the number is their hash: sets of tasks are walked in the same order in each run.
+can be killed: all its tasks are cancelled at once, while whatever it asks of the outside world fails. Tasks have
+numbers, and the number is their hash: sets of tasks are walked in the same order in each run.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 from uuid import UUID
 
-from connectors.service import daemon, lease, operations
-from connectors.testing import memory
+from connectors.backends.embedded import writing
+from connectors.service import daemon, hold, lease
+from connectors.sync import opening
+from connectors.testing import memory, memory_store
 from tests.support.clock import Stuck
 
-__all__ = ["EPOCH", "OWNER", "Disk", "Owner", "deterministic", "run_simulated"]
+__all__ = ["EPOCH", "LATEST", "OWNER", "Disk", "Owner", "deterministic", "run_simulated"]
 
 T = TypeVar("T")
 
+#: Seconds for which a request may be under way; the server keeps to it, and the framework counts on it.
+LATEST = 35.0
 #: 2026-01-01, in seconds since the Unix epoch: where the wall clocks begin.
 EPOCH = 1_767_225_600.0
 
@@ -53,13 +57,12 @@ class Owner:
         """Ends all tasks on the spot: no time passes, and nothing they do while they end is seen by anybody."""
         self.dead = True
         for _ in range(200):
-            tasks = [task for task in self._tasks if not task.done()]
-            if not tasks:
-                return
-            for task in tasks:
+            for task in list(self._tasks):
                 task.cancel()
             await asyncio.sleep(0)
-        raise RuntimeError(f"tasks of {self.name} do not end: {tasks}")
+            if not self._tasks:
+                return
+        raise RuntimeError(f"tasks of {self.name} do not end: {[*self._tasks]}")
 
 
 OWNER: ContextVar[Owner | None] = ContextVar("owner", default=None)
@@ -179,12 +182,17 @@ def deterministic(random: Random, disk: Disk, died: Callable[[str], bool]) -> It
     with ExitStack() as stack:
         for target, name, value in (
             (memory, "uuid4", lambda: UUID(int=random.getrandbits(128))),
+            (writing, "uuid4", lambda: UUID(int=random.getrandbits(128))),
             (secrets, "token_bytes", random.randbytes),
             (secrets, "randbits", random.getrandbits),
-            (operations, "token_hex", lambda size: random.randbytes(size).hex()),
+            (hold, "token_hex", lambda size: random.randbytes(size).hex()),
             (os, "fsync", disk.fsync),
             (lease, "_died_here", died),
             (daemon, "LoopMonitor", _NoMonitor),
+            (opening, "_LATEST", LATEST),
+            # Nobody changes a record that he was given; what is written still goes through its JSON form.
+            (memory_store, "_copy", lambda record: record),
+            (memory, "_TOMBSTONE_SECONDS", 2 * LATEST),
         ):
             stack.enter_context(patch.object(target, name, value))
         yield

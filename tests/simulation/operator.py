@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from connectors.backends.ports import Destination, Store
 from connectors.runtime import Runtime
+from connectors.service.letters import Letters
 from connectors.service.operations import Operations
 from tests.simulation.kernel import EPOCH
 from tests.simulation.records import StoreClient
@@ -23,7 +24,7 @@ class Operator:
     """A person at another machine.
 
     Attributes:
-        store, operations: what commands work with.
+        store, operations, letters: what commands work with.
     """
 
     name = "operator:1"
@@ -39,6 +40,8 @@ class Operator:
         self.store = cast("Store", StoreClient(as_process, world.store))
         destination = cast("Destination", DestinationClient(as_process, world.server))
         self.operations = Operations(self.store, destination, clock, self.name)
+        self.letters = Letters(self.store, destination, clock, self.name)
+        self.config = world.config()
 
     async def gate(self) -> None:
         """Always open."""

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-__all__ = ["Event", "Plan", "make_plan"]
+__all__ = ["FAULTS", "Event", "Plan", "make_plan"]
 
 #: How likely each fault is at each occasion, when the seed has it at all.
-_FAULTS: dict[str, tuple[float, ...]] = {
+FAULTS: dict[str, tuple[float, ...]] = {
     "source ping": (0.05, 0.2),
     "source in the middle": (0.002, 0.02),
     "source at the end": (0.1, 0.4),
     "lists less": (0.1, 0.4),
-    "repeats": (0.05, 0.3),
+    "repeats": (0.1, 0.4),
     "blind": (0.005, 0.02),
     "deaf": (0.5,),
     "request refused": (0.02, 0.1),
@@ -24,16 +24,20 @@ _FAULTS: dict[str, tuple[float, ...]] = {
     "request lost": (0.02, 0.1),
     "request late": (0.02, 0.15),
     "request items": (0.05, 0.3),
+    "request blocked": (0.01, 0.03),
     "store before": (0.005, 0.03),
     "store after": (0.005, 0.03),
     "store slow": (0.5,),
+    "die at the store": (0.002, 0.01),
     "die in file work": (0.01, 0.03),
     "disk slow": (0.05,),
+    "disk full": (0.02, 0.1),
 }
 
 #: What may befall the world, and how often beside the others.
 _EVENTS: dict[str, int] = {
     "kill": 6,
+    "kill in mid request": 4,
     "power cut": 2,
     "lose disk": 1,
     "terminate": 4,
@@ -42,6 +46,10 @@ _EVENTS: dict[str, int] = {
     "cancel": 2,
     "sync now": 3,
     "sync changes now": 2,
+    "sync and allow": 1,
+    "sync by command": 3,
+    "undeclare": 1,
+    "declare": 1,
     "edit rules": 2,
     "edit settings": 1,
     "pause": 1,
@@ -52,6 +60,8 @@ _EVENTS: dict[str, int] = {
     "foreign writes": 2,
     "reset": 1,
     "purge": 1,
+    "mend mapping": 1,
+    "replay letters": 2,
     "cut log": 1,
     "mend rows": 2,
     "many changes": 2,
@@ -109,11 +119,11 @@ class Plan:
 def make_plan(seed: int) -> Plan:
     """Returns what the seed means; the same each time."""
     random = Random(f"plan {seed}")
-    lasts = random.choice((40.0, 80.0, 120.0))
+    lasts = random.choice((20.0, 40.0, 60.0))
     workers = random.choice((1, 1, 2, 2, 3))
     lease = random.choice((9.0, 15.0))
     incremental = random.random() < 0.6
-    rates = {name: random.choice(choices) for name, choices in _FAULTS.items() if random.random() < 0.35}
+    rates = {name: random.choice(choices) for name, choices in FAULTS.items() if random.random() < 0.35}
     kinds = [kind for kind in _EVENTS if random.random() < 0.6] or ["kill"]
     weights = [_EVENTS[kind] for kind in kinds]
     moments = sorted(random.uniform(2.0, lasts) for _ in range(random.randrange(3, 12)))
@@ -125,7 +135,7 @@ def make_plan(seed: int) -> Plan:
         embedded=random.random() < 0.03,
         documents=random.choice((0, 4, 10, 20, 40)),
         files=random.random() < 0.4,
-        troubles=random.choice((0.0, 0.0, 0.1)),
+        troubles=random.choice((0.0, 0.1, 0.3)),
         resumable=random.random() < 0.7,
         incremental=incremental,
         checkpoints=random.choice((0.0, 0.3, 0.8)),
@@ -137,22 +147,23 @@ def make_plan(seed: int) -> Plan:
         restart=random.choice((0.0, 3.0, 20.0)),
         change_every=random.choice((0.5, 2.0, 10.0)),
         service={
-            "poll_interval": random.choice((1.0, 2.0)),
+            "poll_interval": random.choice((1.0, 2.0, 4.0)),
             "heartbeat_interval": lease / 3,
             "lease": lease,
             "drain_timeout": random.choice((0.5, 4.0)),
             "max_concurrent_syncs": random.choice((1, 4)),
         },
         sync={
+            "max_dead_letters": random.choice((3, 10_000, 10_000)),
             "max_delete_ratio": random.choice((0.2, 0.5, 1.0)),
             "min_documents_for_ratio": random.choice((0, 5)),
             "batch_documents": random.choice((1, 3, 10, 100)),
-            "flush_interval": random.choice((0.2, 1.0)),
+            "flush_interval": random.choice((0.5, 1.0, 4.0)),
             "writes_in_flight": random.choice((1, 3, 8)),
             "bytes_in_flight": random.choice((1000, 64_000_000)),
             "concurrent_downloads": random.choice((1, 4)),
             "download_timeout": random.choice((2.0, 60.0)),
-            "checkpoint_interval": random.choice((0.1, 1.0)),
+            "checkpoint_interval": random.choice((0.5, 1.0, 3.0)),
             "retry_patience": random.choice((3.0, 30.0, 120.0)),
         },
         full=random.choice(("every 10s", "every 20s")),

@@ -108,12 +108,16 @@ class _Reporter(ProgressReporter):
 
 
 class Process(Owner):
-    """One daemon."""
+    """One daemon; with a `command`, one that only syncs this connector, and ends.
+
+    Attributes:
+        done: set when it has ended, in whatever way.
+    """
 
     #: Whether it is spared all faults.
     spared = False
 
-    def __init__(self, world: World, machine: Machine, number: int, skew: float) -> None:
+    def __init__(self, world: World, machine: Machine, number: int, skew: float, command: str | None = None) -> None:
         super().__init__(f"{machine.name}:{number}")
         self.world = world
         self.machine = machine
@@ -123,6 +127,9 @@ class Process(Owner):
         self._moving.set()
         self._stop = asyncio.Event()
         self.done = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+        self._destroying: asyncio.Task[None] | None = None
+        self._command = command
         self._daemon = self._build(skew)
         machine.processes[self] = None
 
@@ -153,6 +160,7 @@ class Process(Owner):
             worker=self.name,
             observer=reporter,
         )
+        self._operations = Operations(store, destination, clock, self.name)
         return Daemon(
             self.config,
             cast("ConfigFile", _File(world)),
@@ -160,7 +168,7 @@ class Process(Owner):
             destination=destination,
             registry=Registry(store, catalog),
             worker=Worker(services, catalog, self.config, metrics),
-            operations=Operations(store, destination, clock, self.name),
+            operations=self._operations,
             metrics=metrics,
             runtime=clock,
             on_config=lambda _: None,
@@ -172,12 +180,16 @@ class Process(Owner):
         """Begins to run; `done` is set at the end."""
         context = Context()
         context.run(OWNER.set, self)
-        asyncio.get_running_loop().create_task(self._run(), context=context)
+        self._running = asyncio.get_running_loop().create_task(self._run(), context=context)
 
     async def _run(self) -> None:
         self.world.note(self.name, f"starts, in {self.machine.folder.name}")
         try:
-            await self._daemon.run(self._stop)
+            if self._command is None:
+                await self._daemon.run(self._stop)
+            else:
+                job = await self._operations.sync_now(self._command)
+                await self._daemon.finish([job.id], self._stop)
         except ConnectorsError as error:
             self.world.note(self.name, f"ends at its start: {error}")
         except Exception as error:  # noqa: BLE001 - a defect, whatever it is
@@ -225,7 +237,7 @@ class Process(Owner):
             machine.generation += 1
             if before.exists():
                 self.world.disk.copy(before, machine.folder, power_cut=self.world.random if power_cut else None)
-        asyncio.get_running_loop().create_task(self._destroy(), context=Context())
+        self._destroying = asyncio.get_running_loop().create_task(self._destroy(), context=Context())
 
     async def _destroy(self) -> None:
         self._moving.set()

@@ -57,6 +57,10 @@ class StoreClient:
         if self._process.spared:
             return
         away = moment == "before" and asyncio.get_running_loop().time() < world.store_away_until
+        if world.chance("die at the store"):
+            world.note(self._process.name, f"dies {moment} {name}")
+            world.kill(self._process)
+            raise asyncio.CancelledError
         if away or world.chance(f"store {moment}"):
             world.note(self._process.name, f"{name} fails {moment} it is done")
             raise RetryableError(f"the store failed {moment} {name}")
@@ -85,5 +89,7 @@ class StoreClient:
         elif name == "add_dead_letters":
             self._world.note(process, "letters", args[0])
             watch.kept_letters(args[0])
+        elif name == "remove_connector":
+            watch.removed_letters(args[0], None)
         elif name == "remove_dead_letters":
             watch.removed_letters(args[0], args[1] if len(args) > 1 else None)

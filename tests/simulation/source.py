@@ -57,6 +57,7 @@ class SimulatedSource(BaseDataSource):
         self.database: Database = self.world.databases[self.connector]
         self._cursor: dict[str, Any] | None = None
         self._complete_at: int | None = None
+        self._short = False  # whether it listed fewer rows than there are, without a word
 
     @classmethod
     def get_default_configuration(cls) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class SimulatedSource(BaseDataSource):
     async def pause(self, chance: float, seconds: float) -> None:
         """Takes some time, now and then."""
         random = self.world.random
-        if random.random() < chance:
+        if not self.world.calm and random.random() < chance:
             await self._sleep(random.random() * seconds)
 
     async def _sleep(self, seconds: float) -> None:
@@ -111,18 +112,20 @@ class SimulatedSource(BaseDataSource):
         start = checkpoint["position"] if checkpoint is not None else database.position
         world.note(self.process.name, f"run {run.number} reads all of {self.connector}, {checkpoint=}")
         self._cursor = self._complete_at = None
+        self._short = False
         async for item in self._list(run, checkpoint["after"] if checkpoint is not None else "", start):
             yield item
         self._trip("at the end")
         run.ended = True
         self._cursor = {"position": start, "run": run.number, "at": len(run.items)}
-        self._complete_at = start
+        self._complete_at = None if self._short else start
 
     async def _list(self, run: Run, after: str, start: int) -> AsyncIterator[Any]:
         random, plan = self.world.random, self.world.plan
         last = len(self.database.rows)
         if self.world.chance("lists less"):
             last = random.choice((0, random.randrange(last + 1)))
+            self._short = True
             self.world.note(self.process.name, f"source of {self.connector} lists {last} rows")
         listed = 0
         while ids := self.database.ids_behind(after, plan.chunk):
@@ -136,10 +139,13 @@ class SimulatedSource(BaseDataSource):
                 self._trip("in the middle")
                 yield self._item(run, row_id, row)
                 after = row_id
-                if self.world.chance("repeats") and (again := self.database.rows.get(row_id)) is not None:
-                    yield self._item(run, row_id, again)
+                if self.world.chance("repeats"):
+                    if random.random() < 0.5:  # it changes while it is read
+                        self.database.touch(row_id)
+                    if (again := self.database.rows.get(row_id)) is not None:
+                        yield self._item(run, row_id, again)
                 if self.world.chance("blind"):
-                    run.blind = True
+                    run.blind = len(run.items) if run.blind is None else run.blind
                     yield Skipped(f"a folder cannot be read with {SECRET}")
             if plan.checkpoints and random.random() < plan.checkpoints:
                 state = {"after": after, "position": start, "run": run.number}
@@ -151,7 +157,7 @@ class SimulatedSource(BaseDataSource):
             run.items.append(Item(row_id, row.rev, "any"))
             return Skipped(f"{row_id} cannot be read with {SECRET}", row_id)
         wanted = "out" if not kept else "any" if row.plain else "there"
-        run.items.append(Item(row_id, row.rev, wanted))
+        run.items.append(Item(row_id, row.rev, wanted, doubtful=bool(row.file or row.trouble)))
         return row.document(row_id), _File(self, row_id) if row.file else None
 
     # Changes
@@ -189,7 +195,7 @@ class SimulatedSource(BaseDataSource):
         if row.trouble == "unreadable":
             return self._item(run, row_id, row)
         wanted = "gone" if not keeps(run.rules, row) else "any" if row.plain else "there"
-        run.items.append(Item(row_id, row.rev, wanted))
+        run.items.append(Item(row_id, row.rev, wanted, doubtful=bool(row.file or row.trouble)))
         document = row.document(row_id)
         if not row.file and self.world.random.random() < 0.2:
             return document, None, "update"

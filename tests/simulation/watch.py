@@ -25,10 +25,11 @@ _EPOCH_SHIFT = 40
 
 _LEGAL = {
     None: {"pending"},
-    "pending": {"pending", "in_progress", "canceled", "error", "suspended"},
+    "pending": {"pending", "in_progress", "canceled", "error"},
     "in_progress": {"in_progress", "completed", "error", "suspended", "canceling", "canceled"},
     "suspended": {"in_progress", "canceled", "error", "suspended"},
-    "canceling": {"canceling", "canceled", "completed", "error"},
+    # Suspended for a moment, by a worker that does not know of the wish yet; then it must not go on.
+    "canceling": {"canceling", "canceled", "completed", "error", "suspended"},
 }
 
 
@@ -41,11 +42,13 @@ class Item(NamedTuple):
     """What a source yielded: a document with the `rev` it had, and what has to become of it.
 
     `wanted` is "there", "gone", "out" where the rules of a full sync leave it out, "any" where the index need not say.
+    One with a file, or that the server refuses, is `doubtful`: it may end as a dead letter.
     """
 
     id: str
     rev: int
     wanted: str
+    doubtful: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +59,7 @@ class Run:
         parent: the run whose checkpoint this one was given, and how many of its items that covers.
         base: items of all earlier parts.
         ended: whether the generator came to its end by itself.
-        blind: whether a part could not be read.
+        blind: number of items behind which a part could not be read; what a later run reads again does not count.
         held: documents of the connector in the index when the run began.
         deleted: ids of vanished documents whose deletion was sent.
         verified: how many items were found where they belong.
@@ -72,7 +75,7 @@ class Run:
     base: int = 0
     items: list[Item] = field(default_factory=list)
     ended: bool = False
-    blind: bool = False
+    blind: int | None = None
     held: int = 0
     allowed: int = 0
     deleted: set[str] = field(default_factory=set)
@@ -101,12 +104,14 @@ class Run:
 
 @dataclass(slots=True)
 class _Index:
-    """What landed in one index: by id the highest `rev` ever, and the `rev` that is there now."""
+    """What landed in one index: by id the highest `rev` ever, and the `rev` that is there now; and which documents
+    landed when their sender no longer had the connector, so that its successor may not know of them."""
 
     landed: dict[str, int] = field(default_factory=dict)
     there: dict[str, int] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
+    late: set[str] = field(default_factory=set)
 
 
 class Watch:
@@ -121,10 +126,12 @@ class Watch:
         self.prepared: dict[tuple[str, str], str] = {}
         self.working: dict[tuple[str, str], SyncJob] = {}
         self.indices: dict[str, _Index] = {}
+        self.removing: dict[tuple[str, int], int] = {}
         self.letters: dict[tuple[str, str], DeadLetter] = {}
         self.epochs: dict[str, int] = {}
         self.holders: dict[str, tuple[str, float]] = {}
         self.statuses: dict[str, str] = {}
+        self.wished: set[str] = set()
         self.seen: Counter[str] = Counter()
 
     def index(self, uuid: str) -> _Index:
@@ -140,10 +147,10 @@ class Watch:
         if full and state is not None:
             run.parent = self.runs[state["run"]], state["at"]
             run.base = state["count"]
-        run.held = sum(owner == connector for owner in self.index(uuid).owners.values())
+        index = self.index(uuid)
+        run.held = sum(owner == connector and id_ not in index.late for id_, owner in index.owners.items())
         job = self.working.get((process, connector))
         run.allowed = int(job.metadata.get("allow_deletes") or 0) if job is not None else 0
-        run.blind = any(part.blind for part, _ in run.chain())
         self.runs.append(run)
         self.latest[process, connector] = run
         return run
@@ -160,25 +167,29 @@ class Watch:
         if run is None:
             self._fail(f"{process} sends for {connector}, and never read it")
             return
-        gone = [operation.id for operation in operations if operation.body is None]
-        if gone:
-            self._deletes(run, gone)
+        gone = [operation for operation in operations if operation.body is None]
+        if gone and run.full:
+            self._vanish(run, [operation.id for operation in gone])
+        elif gone:
+            self._delete(run, gone)
 
-    def _deletes(self, run: Run, gone: list[str]) -> None:
-        if not run.full:
-            wanted = {item.id for item in run.items if item.wanted == "gone"}
-            for row_id in gone:
-                if row_id not in wanted:
-                    self._fail(f"{row_id} is deleted by an incremental sync that did not say so")
-            return
+    def _delete(self, run: Run, gone: list[Operation]) -> None:
+        wanted = {item.id: item.rev for item in run.items if item.wanted == "gone"}
+        for operation in gone:
+            if operation.id in wanted:
+                self.removing[operation.id, operation.version] = wanted[operation.id]
+            else:
+                self._fail(f"{operation.id} is deleted by an incremental sync that did not say so")
+
+    def _vanish(self, run: Run, gone: list[str]) -> None:
         if not run.ended:
             self._fail(f"{gone} vanished, and run {run.number} is not at its end")
-        if run.blind:
+        if any(part.blind is not None and part.blind <= number for part, number in run.chain()):
             self._fail(f"{gone} vanished, and run {run.number} could not read everything")
         for row_id in gone:
             if row_id in run.met():
                 self._fail(f"{row_id} is deleted as vanished, and run {run.number} listed it")
-        self.verify(run, len(run.items), "a deletion")
+        self.verify(run, len(run.items), "a deletion", letters=False)
         run.deleted.update(gone)
         number = len(run.deleted)
         limited = run.held >= self._least and number > self._ratio * run.held
@@ -197,7 +208,14 @@ class Watch:
             if operation.version < index.versions.get(row_id, 0):
                 self._fail(f"{row_id}: version {operation.version} landed over {index.versions[row_id]}")
             index.versions[row_id] = operation.version
+            late = operation.version >> _EPOCH_SHIFT < self.epochs.get(handle.connector_id, 0)
+            if not late:
+                index.late.discard(row_id)
+            elif row_id not in index.there:
+                index.late.add(row_id)
             if operation.body is None:
+                removed = self.removing.get((row_id, operation.version), 0)
+                index.landed[row_id] = max(removed, index.landed.get(row_id, 0))
                 index.there.pop(row_id, None)
                 index.owners.pop(row_id, None)
                 continue
@@ -207,6 +225,11 @@ class Watch:
             index.landed[row_id] = max(rev, index.landed.get(row_id, 0))
             index.there[row_id] = rev
             index.owners[row_id] = handle.connector_id
+
+    def counts(self, handle: IndexHandle) -> None:
+        """A process asks what the index holds of a connector, and knows of everything from then on."""
+        index = self.index(handle.uuid)
+        index.late = {row_id for row_id in index.late if index.owners.get(row_id) != handle.connector_id}
 
     def purged(self, connector: str) -> None:
         """All documents of a connector were deleted by the operator."""
@@ -241,6 +264,10 @@ class Watch:
         before = self.statuses.get(job_id)
         if status not in _LEGAL.get(before, {before}):
             self._fail(f"job {job_id} goes from {before} to {status}")
+        if status == "canceling":
+            self.wished.add(job_id)
+        elif status == "in_progress" and job_id in self.wished:
+            self._fail(f"job {job_id} goes on, and somebody wished to cancel it")
         self.statuses[job_id] = status
         self.seen[status] += before != status
 
@@ -297,15 +324,22 @@ class Watch:
 
     # What was read is where it belongs
 
-    def verify(self, run: Run, number: int, what: str) -> None:
-        """Sees that the first items of a run, and of those before it, are acknowledged, wherever they were read."""
+    def verify(self, run: Run, number: int, what: str, *, letters: bool = True) -> None:
+        """Sees that the first items of a run, and of those before it, are acknowledged, wherever they were read.
+
+        Args:
+            letters: whether dead letters have to be stored by now.
+        """
         if run.parent is not None:
-            self.verify(run.parent[0], run.parent[1], what)
+            self.verify(run.parent[0], run.parent[1], what, letters=letters)
         index = self.index(run.uuid)
+        last = {item.id: item for item in run.items[:number]}  # of what is listed twice the last one counts
         for item in run.items[run.verified : number]:
-            if not self._settled(index, run.connector, item):
+            spared = last[item.id] is not item or (item.doubtful and not letters)
+            if not spared and not self._settled(index, run.connector, item):
                 self._fail(f"{what} is ahead of {item}, of run {run.number}")
-        run.verified = max(run.verified, number)
+        if letters:
+            run.verified = max(run.verified, number)
 
     def _settled(self, index: _Index, connector: str, item: Item) -> bool:
         if item.wanted in {"any", "out"} or (connector, item.id) in self.letters:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -14,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from connectors.backends.ports import DeadLetter, IndexHandle, Operation, WriteResult
 from connectors.config import Config
 from connectors.errors import ConnectorsError
 from connectors.logger import TextFormatter
@@ -28,12 +31,12 @@ from tests.simulation.source import SimulatedError
 from tests.simulation.stores import open_backend
 from tests.simulation.watch import SECRET, Watch
 
-__all__ = ["Outcome", "Violation", "World", "simulate"]
+__all__ = ["BrokenPromiseError", "Outcome", "World", "simulate"]
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a disk in memory, where there is one; a new folder is made in it
 
 
-class Violation(AssertionError):
+class BrokenPromiseError(AssertionError):
     """A promise was broken."""
 
 
@@ -56,7 +59,7 @@ class Outcome:
     def lines(self) -> Iterator[str]:
         """Yields the trace as text."""
         for moment, who, what in self.trace:
-            yield f"{moment:9.3f} {who:<9} {' '.join(map(str, what))}"
+            yield f"{moment:9.3f} {who:<9} {' '.join(map(_short, what))}"
 
     def digest(self) -> str:
         """Returns a hash of the trace: the same seed has the same."""
@@ -64,6 +67,22 @@ class Outcome:
         for line in self.lines():
             found.update(line.encode())
         return found.hexdigest()
+
+
+def _short(what: Any) -> str:
+    """Returns something of the trace as text that fits a line."""
+    if isinstance(what, Operation):
+        return f"{what.id}@{what.version >> 40}.{what.version & 0xFFFF}={(what.body or b'deleted').decode()}"
+    if isinstance(what, IndexHandle):
+        return f"{what.index}/{what.uuid[:4]}/{what.connector_id}"
+    if isinstance(what, DeadLetter):
+        return f"{what.id}: {what.reason}"
+    if isinstance(what, WriteResult):
+        return f"failed: {[*what.failures]}" if what.failures else ""
+    if isinstance(what, Mapping):
+        left = {key: value for key, value in what.items() if value and key not in {"last_seen", "completed_at"}}
+        return "{" + ", ".join(f"{key}: {_short(value)}" for key, value in left.items()) + "}"
+    return "[" + ", ".join(map(_short, what)) + "]" if isinstance(what, list | tuple) else str(what)
 
 
 class World:
@@ -85,12 +104,14 @@ class World:
         self.edition = 1
         self.settings = 1
         self.rules: list[str] = []
+        self.declared = list(plan.connectors)
         self.foreign: dict[str, dict[str, bytes]] = {}
         self.store_away_until = 0.0
         self.processes: list[Process] = []
         self.dead: set[str] = set()
         self._configs: dict[int, Config] = {}
         self._started = 0
+        self._commands: list[asyncio.Task[None]] = []
         self._loop = asyncio.get_running_loop()
         sync = plan.sync
         self.watch = Watch(self.fail, ratio=sync["max_delete_ratio"], least=sync["min_documents_for_ratio"])
@@ -133,8 +154,9 @@ class World:
             self._configs[self.edition] = Config.model_validate(
                 {
                     "service": self.plan.service,
-                    "sync": self.plan.sync,
-                    "connectors": [self._declared(name) for name in self.plan.connectors],
+                    # The operator raises the limit of dead letters in the end.
+                    "sync": self.plan.sync | ({"max_dead_letters": 10_000} if self.calm else {}),
+                    "connectors": [self._declared(name) for name in self.declared],
                 }
             ).hiding(frozenset({SECRET}))
         return self._configs[self.edition]
@@ -163,6 +185,8 @@ class World:
         if isinstance(process, Process) and process.in_file_work and self.chance("die in file work"):
             self.kill(process)
             raise asyncio.CancelledError
+        if isinstance(process, Process) and process.in_file_work and self.chance("disk full"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     # Life
 
@@ -195,7 +219,7 @@ class World:
             await self._end(keepers)
             await ending.stop(self)
         finally:
-            await self._end([changing, *keepers])
+            await self._end([changing, *keepers, *self._commands])
             for process in list(self.processes):
                 await process.destroy()
             for work in list(self.server.busy):
@@ -209,9 +233,9 @@ class World:
         self.check()
 
     def check(self) -> None:
-        """Raises Violation if a promise was broken."""
+        """Raises BrokenPromiseError if a promise was broken."""
         if self.outcome.violation is not None:
-            raise Violation(self.outcome.violation)
+            raise BrokenPromiseError(self.outcome.violation)
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:
@@ -227,14 +251,23 @@ class World:
     async def _keep_alive(self, machine: Machine, skew: float) -> None:
         """Starts a process on a machine again and again."""
         while True:
-            self._started += 1
-            process = Process(self, machine, self._started, skew)
-            self.processes.append(process)
-            process.start()
-            await process.done.wait()
-            self.dead.add(process.name)
-            self.processes.remove(process)
+            await self._live(machine, skew, None)
             await asyncio.sleep(0.5 if self.calm else 0.1 + self.random.random() * self.plan.restart)
+
+    def command(self, connector: str) -> None:
+        """Somebody types `connectors sync` on one of the machines."""
+        machine = self.machines[self.random.choice(self.plan.machines)]
+        life = self._live(machine, self.plan.skew[self.plan.machines.index(machine.name)], connector)
+        self._commands.append(asyncio.create_task(life))
+
+    async def _live(self, machine: Machine, skew: float, command: str | None) -> None:
+        self._started += 1
+        process = Process(self, machine, self._started, skew, command)
+        self.processes.append(process)
+        process.start()
+        await process.done.wait()
+        self.dead.add(process.name)
+        self.processes.remove(process)
 
 
 class _Log(logging.Handler):
@@ -254,7 +287,8 @@ class _Log(logging.Handler):
             self._world.fail(f"the log holds a secret: {text}")
         error = record.exc_info[1] if record.exc_info else None
         dead = process is not None and process.dead
-        if error is not None and not dead and not isinstance(error, ConnectorsError | SimulatedError):
+        expected = isinstance(error, ConnectorsError | SimulatedError) or getattr(error, "errno", 0) == errno.ENOSPC
+        if error is not None and not dead and not expected:
             self._world.fail(f"a defect: {text}", error)
 
 
@@ -285,7 +319,7 @@ def simulate(seed: int) -> Outcome:
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: world.fail(f"the event loop: {context['message']}", context.get("exception"))
         )
-        with deterministic(random, disk, world.died), _logged(world), suppress(Violation):
+        with deterministic(random, disk, world.died), _logged(world), suppress(BrokenPromiseError):
             await world.run()
         outcome.seen, outcome.seconds = dict(world.watch.seen), asyncio.get_running_loop().time()
 
