@@ -233,7 +233,8 @@ class Ledger:
             self._again = split_digests(digests)[0]
 
     def rebuild(self, stamps: LedgerLog) -> None:
-        """Builds the arrays from stamps that were appended to a log."""
+        """Builds the arrays from stamps that were appended to a log, and from nothing else."""
+        self._entries = MappedEntries()
         self._map_merged(stamps, "rebuilt.bin")
 
     # Looking up

@@ -12,7 +12,7 @@ import orjson
 
 from connectors.backends.ports import IndexHandle, Operation
 from connectors.byoc import JobType
-from connectors.errors import ConfigurationError, ConflictError, NotFoundError, RetryableError
+from connectors.errors import ConfigurationError, ConflictError, NotFoundError, RetryableError, SuspendSync
 from connectors.sync.encode import content_hash, id_digest
 from tests.simulation.database import KINDS, Database
 from tests.simulation.kernel import LATEST
@@ -207,7 +207,7 @@ async def _mend_mapping(world: World) -> None:
 
 
 async def _replay_letters(world: World) -> None:
-    with suppress(*_NOT_NOW, RetryableError):
+    with suppress(*_NOT_NOW, RetryableError, SuspendSync):
         connector = await world.operator.store.connector(_database(world).name)
         found = await world.operator.letters.replay(connector, None)
         world.note("operator", [f"{letter.id} {letter.outcome}" for letter in found])

@@ -43,6 +43,25 @@ def test_what_lands_after_the_stamps_were_read_is_seen_by_a_later_sync(tmp_path:
     run_virtual(scenario())
 
 
+def test_a_delete_that_lands_after_the_stamps_were_read_is_undone_by_a_later_sync(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        listing = documents(range(3))
+        await world.sync(ScriptedSource(listing))
+        assert await world.kill(ScriptedSource([*listing, 100]), after=5)
+        await world.sync(ScriptedSource(listing))
+        await world.destination.write(
+            world.handle, [Operation("d1", id_digest("d1"), content_hash(b""), (2 << 40) + 99, None)]
+        )
+        assert "d1" not in world.indexed
+        await asyncio.sleep(600)
+        result = await world.sync(ScriptedSource(listing))
+        assert (result.counters.unchanged, result.counters.indexed) == (2, 1)
+        assert "d1" in world.indexed
+
+    run_virtual(scenario())
+
+
 def test_while_something_may_land_late_the_word_of_the_source_is_not_enough(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         service.site.unchanged.add("a")
