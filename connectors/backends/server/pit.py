@@ -21,7 +21,7 @@ _KEEP_ALIVE: Final = "5m"
 
 
 class PointInTime:
-    """An open point in time."""
+    """An open point in time; several may search in it at once."""
 
     def __init__(self, client: Client, id_: str, headers: Mapping[str, str]) -> None:
         self.id = id_
@@ -38,14 +38,17 @@ class PointInTime:
             RetryableError: a part of the index did not answer, or the point in time was lost; read all of it again.
         """
         params = {} if only is None else {"filter_path": f"pit_id,timed_out,_shards.failed,{only},error,status"}
-        asked = {**body, "pit": {"id": self.id, "keep_alive": _KEEP_ALIVE}}
+        sent = self.id
+        asked = {**body, "pit": {"id": sent, "keep_alive": _KEEP_ALIVE}}
         response = await self._client.request("POST", "/_search", params=params, body=asked, headers=self._headers)
         answer: dict[str, Any] = response.json()
         if not response.ok:  # it was lost, with a node, say
             raise RetryableError(f"reading the index was cut short: {reason_of(error_of(response.body))}")
         if answer.get("timed_out") or (answer.get("_shards") or {}).get("failed"):
             raise RetryableError("a part of the index did not answer; what was read is not everything")
-        self.id = answer.get("pit_id", self.id)  # the server may give it another name from page to page
+        # The server may give it another name from page to page; a late answer with the old one does not undo that.
+        if (named := answer.get("pit_id", sent)) != sent:
+            self.id = named
         hits: list[dict[str, Any]] = (answer.get("hits") or {}).get("hits") or []
         return hits
 

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 from connectors.backends.ports import DIGEST_SIZE, HASH_SIZE, IndexHandle, StampPage
 from connectors.backends.server.bulk import EMPTY_ID, STAMP
 from connectors.backends.server.client import Client
+from connectors.backends.server.interleave import interleaved
 from connectors.backends.server.names import path_of, write_alias
-from connectors.backends.server.pit import MOST, found, point_in_time
+from connectors.backends.server.pit import MOST, PointInTime, found, point_in_time
 from connectors.errors import RetryableError
 
 __all__ = ["of_connector", "read_ids", "read_stamps"]
 
 PAGE: Final = MOST
+#: Parts of the index that are read at the same time.
+AT_ONCE: Final = 3
 _WANTED: Final = "hits.hits.fields,hits.hits.sort"
 _ID, _HASH, _FINGERPRINT = f"{STAMP}.id", f"{STAMP}.hash", f"{STAMP}.fingerprint"
 _NO_HASH: Final = "0" * (2 * HASH_SIZE)
+_ASKED: Final[Mapping[str, Any]] = {
+    "size": PAGE,
+    "track_total_hits": False,
+    "stored_fields": "_none_",  # not even the `_id`: it lies with the source, which costs most of the time
+    "docvalue_fields": [_ID, _HASH, _FINGERPRINT],
+}
+# By place in the index nothing has to be compared; where that is not known, by what is unique.
+_BY_PLACE: Final = ({"_shard_doc": "asc"},)
+_BY_ID: Final = ({_ID: "asc"},)
 
 
 def of_connector(connector_id: str) -> dict[str, Any]:
@@ -28,7 +41,8 @@ def of_connector(connector_id: str) -> dict[str, Any]:
 async def read_stamps(client: Client, handle: IndexHandle) -> AsyncGenerator[StampPage, None]:
     """Yields all stamps, those of writes that were acknowledged before included.
 
-    Memory holds one page. The point in time is closed at the end, also when the reader stops in between.
+    Several requests are under way at once; memory holds a page of each. The point in time is closed at the end, also
+    when the reader stops in between.
 
     Raises:
         IndexMissingError: our alias is not there.
@@ -38,28 +52,49 @@ async def read_stamps(client: Client, handle: IndexHandle) -> AsyncGenerator[Sta
     found(await client.request("POST", f"{path_of(alias)}/_refresh"))
     of_ours = of_connector(handle.connector_id)
     by_place = (await client.server()).version >= client.product.shard_doc
-    slices = [of_ours] if by_place else await _slices(client, alias, of_ours)
+    ranges = [] if by_place else await _ranges(client, alias, of_ours)
     async with point_in_time(client, alias) as pit:
-        for part in slices:
-            body: dict[str, Any] = {
-                "size": PAGE,
-                # By place in the index nothing has to be compared; where that is not known, by what is unique.
-                "sort": [{"_shard_doc": "asc"} if by_place else {_ID: "asc"}],
-                "track_total_hits": False,
-                "stored_fields": "_none_",  # not even the `_id`: it lies with the source, which costs most of the time
-                "docvalue_fields": [_ID, _HASH, _FINGERPRINT],
-                "query": {"bool": {"filter": part}},
-            }
-            full = True
-            while full:
-                hits = await pit.search(body, only=_WANTED)
-                if hits:
-                    yield _page(hits, handle.fingerprint)
-                    body["search_after"] = hits[-1]["sort"]
-                full = len(hits) == PAGE
+        if by_place:
+            # One page is most often all there is, and its end is where the slices begin.
+            first = _Part(pit, handle.fingerprint, sort=_BY_PLACE, query=of_ours)
+            if (page := await first.read()) is not None:
+                yield page
+            if first.ended:
+                return
+            parts = [first.slice(number, AT_ONCE) for number in range(AT_ONCE)]
+        else:
+            parts = [_Part(pit, handle.fingerprint, sort=_BY_ID, query=limits) for limits in ranges]
+        async with aclosing(interleaved((part.read for part in parts), AT_ONCE)) as pages:
+            async for page in pages:
+                yield page
 
 
-async def _slices(client: Client, alias: str, of_ours: dict[str, Any]) -> list[Any]:
+class _Part:
+    """Some of a connector's documents in a point in time, read page after page."""
+
+    def __init__(self, pit: PointInTime, fingerprint: str, **asked: Any) -> None:
+        self.ended = False
+        self._pit = pit
+        self._fingerprint = fingerprint
+        self._asked = asked
+
+    def slice(self, number: int, of: int) -> _Part:
+        """Returns one of `of` parts that share what is left of this one."""
+        return _Part(self._pit, self._fingerprint, **self._asked, slice={"id": number, "max": of})
+
+    async def read(self) -> StampPage | None:
+        """Returns the next page; None when there is none."""
+        if self.ended:
+            return None
+        hits = await self._pit.search({**_ASKED, **self._asked}, only=_WANTED)
+        self.ended = len(hits) < PAGE
+        if not hits:
+            return None
+        self._asked["search_after"] = hits[-1]["sort"]
+        return _page(hits, self._fingerprint)
+
+
+async def _ranges(client: Client, alias: str, of_ours: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns queries that have all digests between them, each of about a page.
 
     A search that sorts looks at everything that matches its query, for every page again. Digests are spread evenly, so
@@ -71,7 +106,7 @@ async def _slices(client: Client, alias: str, of_ours: dict[str, Any]) -> list[A
     lower: list[dict[str, Any]] = [{}, *({"gte": bound} for bound in bounds)]
     upper: list[dict[str, Any]] = [*({"lt": bound} for bound in bounds), {}]
     ranges = ({**low, **high} for low, high in zip(lower, upper, strict=True))
-    return [[of_ours, {"range": {_ID: limits}}] if limits else [of_ours] for limits in ranges]
+    return [{"bool": {"filter": [of_ours, {"range": {_ID: limits}}]}} if limits else of_ours for limits in ranges]
 
 
 def _page(hits: Sequence[Mapping[str, Any]], fingerprint: str) -> StampPage:
