@@ -280,6 +280,18 @@ async def test_what_a_pipeline_refuses_or_drops_is_told_of_the_right_document(
 # Reading
 
 
+async def test_stamps_of_several_shards_are_read_once_each(scratch: ServerBackend) -> None:
+    await scratch.client.call("PUT", "/own", body={"settings": {"number_of_shards": 3}})
+    handle = await prepared(scratch, "own")
+    other = replace(handle, connector_id="two")
+    operations = [op(f"{n}", n=n) for n in range(45_000)]
+    for start in range(0, len(operations), 5000):
+        await scratch.destination.write(other if start % 20_000 == 0 else handle, operations[start : start + 5000])
+    ours = sorted(operation.digest for at, operation in enumerate(operations) if at % 20_000 >= 5000)
+    read = await digests(scratch, handle)
+    assert sorted(read[at : at + 16] for at in range(0, len(read), 16)) == ours
+
+
 async def test_the_point_in_time_is_closed_when_the_reader_stops(scratch: ServerBackend) -> None:
     handle = await prepared(scratch, "own")
     await scratch.destination.write(handle, [op(f"{n}", n=n) for n in range(10_001)])
