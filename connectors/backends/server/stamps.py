@@ -1,4 +1,10 @@
-"""Reads the stamps of one connector's documents out of an index: a point in time, page after page, in slices."""
+"""Reads the stamps of one connector's documents out of an index: a point in time, page after page, in slices.
+
+Measured with 300,000 small documents, on two cores with much other work: three parts at once took a quarter less time
+than one (8.8 s for 11.0 s from Elasticsearch 8.19, 8.3 s for 11.1 s from OpenSearch 2.19, 8.5 s for 11.1 s from 3.5),
+since one page is looked up while another is decoded; the CPU of the server (some 6 µs a document) and ours (5 µs) stay
+the same. Two and four parts were no better than three.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +47,8 @@ def of_connector(connector_id: str) -> dict[str, Any]:
 async def read_stamps(client: Client, handle: IndexHandle) -> AsyncGenerator[StampPage, None]:
     """Yields all stamps, those of writes that were acknowledged before included.
 
-    Several requests are under way at once; memory holds a page of each. The point in time is closed at the end, also
-    when the reader stops in between.
+    `AT_ONCE` requests are under way, or their pages wait: memory holds no more than that. The point in time is closed
+    at the end, also when the reader stops in between.
 
     Raises:
         IndexMissingError: our alias is not there.
