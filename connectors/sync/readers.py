@@ -23,6 +23,7 @@ from connectors.sync.context import ReaderPlan, ReaderProcess, SyncContext
 from connectors.sync.page import ReadPage, Refused
 from connectors.sync.reading import PAGES_AHEAD
 from connectors.sync.split import Split
+from connectors.sync.threads import to_its_end
 
 __all__ = ["Readers", "full_stream"]
 
@@ -219,7 +220,7 @@ class Readers:
                 if isinstance(item, Checkpoint | _Done) and not self._uncovered and self._is_time():
                     yield Checkpoint(self._split.to_checkpoint())
         finally:
-            await self._end()
+            await to_its_end(self._end())  # a sync that is given up is cancelled every second
 
     async def _end(self) -> None:
         """Ends the readers, but lets them bring what they are fetching: the sync writes it before it is suspended."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
 from connectors.runtime import Runtime
 
-__all__ = ["CANCEL_AGAIN", "cancel_to_its_end", "in_thread_to_its_end"]
+__all__ = ["CANCEL_AGAIN", "cancel_to_its_end", "in_thread_to_its_end", "to_its_end"]
 
 #: Seconds after which a task that was cancelled and goes on is cancelled again.
 CANCEL_AGAIN: Final = 1.0
@@ -26,15 +26,21 @@ async def cancel_to_its_end(task: asyncio.Task[Any]) -> None:
 
 
 async def in_thread_to_its_end(runtime: Runtime, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs a blocking function in a thread. When cancelled, waits for its end before it lets the cancellation go on,
-    since a thread cannot be stopped and the files that it works on are closed and used again next."""
-    work = asyncio.ensure_future(runtime.in_thread(function, *args, **kwargs))
+    """Runs a blocking function in a thread, and never goes on before its end: a thread cannot be stopped, and the files
+    that it works on are closed and used again next."""
+    return await to_its_end(runtime.in_thread(function, *args, **kwargs))
+
+
+async def to_its_end(work: Awaitable[T]) -> T:
+    """Awaits `work`, which the caller's cancellation does not reach. When cancelled, once or again and again, waits for
+    its end before it lets the cancellation go on."""
+    future = asyncio.ensure_future(work)
     try:
-        return await asyncio.shield(work)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
-        while not work.done():
+        while not future.done():
             with suppress(asyncio.CancelledError):  # the first one is raised below
-                await asyncio.wait([work])
-        if not work.cancelled():
-            work.exception()  # looked at, so that asyncio does not report it
+                await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()  # looked at, so that asyncio does not report it
         raise
