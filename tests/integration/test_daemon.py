@@ -176,7 +176,8 @@ def test_the_command_line_works_while_the_daemon_runs(workspace: Workspace) -> N
         assert workspace.run("status", "docs", "--json").json["connectors"][0]["paused"] is True
         assert workspace.run("resume", "docs").code == 0
         assert [job["status"] for job in workspace.run("jobs", "docs", "--json").json["jobs"]] == ["completed"] * 2
-        assert workspace.run("purge", "docs", "--yes", "--json").json == {"connector": "docs", "documents": 2}
+        purged = workspace.run("purge", "docs", "--yes", "--json").json
+        assert purged == {"connector": "docs", "documents": 2, "left": None}
         assert workspace.hits("heron") == []
         assert daemon.stop() == 0
     assert workspace.run("status", "--json").json["daemon"] is False
