@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from connectors.cli.entry import invoke
 from connectors.logger import Masker
 from tests.support.workspace import Ended, Workspace
 
-__all__ = ["CommandLine", "command_line"]
+__all__ = ["CommandLine", "Terminal", "command_line"]
 
 
 class CommandLine:
@@ -28,6 +29,13 @@ class CommandLine:
         self._capsys.readouterr()
         code = invoke(["--config", str(self.workspace.config), *args])
         return Ended(code, *self._capsys.readouterr())
+
+
+class Terminal(io.StringIO):
+    """Answers a question as somebody at a terminal would."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @contextmanager

@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connectors.cli.exits import Exit
-from tests.support.inprocess import CommandLine, command_line
+from tests.support.inprocess import CommandLine, Terminal
 from tests.support.workspace import Workspace
 
 ESCAPE = "\x1b[31m"
-
-
-class Terminal(io.StringIO):
-    """Answers a question as somebody at a terminal would."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    workspace = Workspace(tmp_path)
-    workspace.write("plan.md", "# The plan\n\nthe heron lands")
-    workspace.write("drafts/idea.txt", "a heron, perhaps")
-    return workspace
-
-
-@pytest.fixture
-def cli(
-    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[CommandLine]:
-    with command_line(workspace, capsys, monkeypatch) as commands:
-        yield commands
 
 
 # run --once

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,17 +11,10 @@ import pytest
 from connectors.backends.ports import DeadLetter
 from connectors.cli.exits import Exit
 from connectors.sync.encode import content_hash
-from tests.support.inprocess import CommandLine, command_line
+from tests.support.inprocess import CommandLine, Terminal
 from tests.support.workspace import Workspace
 
 ESCAPE = "\x1b[31m"
-
-
-class Terminal(io.StringIO):
-    """Answers a question as somebody at a terminal would."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture
@@ -33,13 +24,9 @@ def workspace(tmp_path: Path) -> Workspace:
     return workspace
 
 
-@pytest.fixture
-def cli(
-    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[CommandLine]:
-    with command_line(workspace, capsys, monkeypatch) as commands:
-        assert commands("sync", "docs").code == 0
-        yield commands
+@pytest.fixture(autouse=True)
+def _synced(cli: CommandLine) -> None:
+    assert cli("sync", "docs").code == 0
 
 
 def keep(workspace: Workspace, document_id: str, *, version: int | None = 1 << 40, **fields: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import signal
 import sqlite3
@@ -26,17 +25,10 @@ from connectors.cli.presence import Enrolled, daemon_runs, enrolled, present, wo
 from connectors.cli.signals import stop_on_signals
 from connectors.cli.words import ago, clock, counters_in_words, how_many, outcome, until
 from connectors.errors import ConfigurationError
-from tests.support.inprocess import CommandLine, command_line
+from tests.support.inprocess import CommandLine, Terminal, command_line
 from tests.support.workspace import Workspace, eventually
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,10 @@ import yaml
 
 from connectors.cli.exits import Exit
 from connectors.config import ConfigError, read_rules, read_rules_file
-from tests.support.inprocess import CommandLine, command_line
+from tests.support.inprocess import CommandLine
 from tests.support.workspace import Workspace
 
 NO_DRAFTS = {"id": "no-drafts", "policy": "exclude", "field": "path", "rule": "starts_with", "value": "drafts/"}
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    workspace = Workspace(tmp_path)
-    workspace.write("plan.md", "# The plan\n\nthe heron lands")
-    workspace.write("drafts/idea.txt", "a heron, perhaps")
-    return workspace
-
-
-@pytest.fixture
-def cli(
-    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[CommandLine]:
-    with command_line(workspace, capsys, monkeypatch) as commands:
-        yield commands
 
 
 def rules_file(workspace: Workspace, content: Any, name: str = "rules.yml") -> str:

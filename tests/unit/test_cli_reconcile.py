@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import orjson
 import pytest
 
 from connectors.cli.exits import Exit
-from tests.support.inprocess import CommandLine, command_line
+from tests.support.inprocess import CommandLine
 from tests.support.workspace import Workspace
 
 
@@ -21,14 +20,6 @@ def workspace(tmp_path: Path) -> Workspace:
     for position in range(5):
         workspace.write(f"{position}.txt", f"heron {position}")
     return workspace
-
-
-@pytest.fixture
-def cli(
-    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[CommandLine]:
-    with command_line(workspace, capsys, monkeypatch) as commands:
-        yield commands
 
 
 def forge(workspace: Workspace, document_id: str) -> None:
