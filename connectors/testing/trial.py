@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn, Protocol
 
 import pytest
 
@@ -19,10 +19,7 @@ from connectors.source import BaseDataSource, DataSourceConfiguration, Framework
 from connectors.testing.reading import Reading, read_all
 from connectors.testing.watching import Counter
 
-if TYPE_CHECKING:
-    from connectors.testing.rules.base import Rules
-
-__all__ = ["Breach", "Trial"]
+__all__ = ["Breach", "Kit", "Trial"]
 
 #: Fewer documents leave too little of a middle to stop in.
 _FEWEST: Final = 5
@@ -42,6 +39,13 @@ class Breach(Exception):  # noqa: N818 - a verdict about a source, no failure of
         self.advice = advice
 
 
+class Kit(Protocol):
+    """What a trial takes from the author's test class."""
+
+    source_class: ClassVar[type[Any]]
+    data: ClassVar[Any]
+
+
 class Trial:
     """What one test works with; made by `Trial.begin`.
 
@@ -51,7 +55,7 @@ class Trial:
         kit: the author's test class.
     """
 
-    def __init__(self, kit: Rules, folder: Path, data: Any) -> None:
+    def __init__(self, kit: Kit, folder: Path, data: Any) -> None:
         self.kit = kit
         self.folder = folder
         self.data = data
@@ -59,7 +63,7 @@ class Trial:
 
     @classmethod
     @asynccontextmanager
-    async def begin(cls, kit: Rules, folder: Path) -> AsyncIterator[Trial]:
+    async def begin(cls, kit: Kit, folder: Path) -> AsyncIterator[Trial]:
         """Makes the data, and in the end closes the sources that were made, and the data."""
         async with AsyncExitStack() as stack:
             data = kit.data(folder) if callable(kit.data) else kit.data
