@@ -24,7 +24,7 @@ from connectors.testing.memory import MemoryStore
 from tests.support.clock import InlineRuntime
 from tests.support.destination import FaultyDestination
 
-__all__ = ["RecordingStore", "World"]
+__all__ = ["RecordingStore", "World", "counted"]
 
 CONNECTOR = "c"
 INDEX = "i"
@@ -209,3 +209,9 @@ class World:
             int(entry["hi"]).to_bytes(8) + int(entry["lo"]).to_bytes(8): int(entry["hash"]).to_bytes(8)
             for entry in ledger._entries.array
         }
+
+
+def counted(result: SyncResult) -> dict[str, int]:
+    """Returns the counters that are not zero, without the bytes."""
+    assert result.counters.balanced
+    return {name: value for name, value in result.counters.to_dict().items() if value and name != "bytes"}
