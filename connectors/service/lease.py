@@ -13,7 +13,7 @@ from connectors.byoc import JobStatus
 from connectors.errors import ConnectorsError, LeaseLostError, NotFoundError
 from connectors.runtime import Runtime
 
-__all__ = ["LeaseKeeper", "acquire", "own_name"]
+__all__ = ["LeaseKeeper", "acquire", "died_here", "own_name"]
 
 #: Sending stops this part of the lease before it ends, for clocks differ and requests take time.
 _MARGIN: Final = 0.2
@@ -39,7 +39,7 @@ async def acquire(store: Store, connector_id: str, worker: str, *, ttl: float, n
     if lease is not None:
         return lease
     holder = (await store.state(connector_id)).worker
-    if holder is None or not _died_here(holder):
+    if holder is None or not died_here(holder):
         return None
     inherited = await store.acquire(connector_id, holder, ttl=ttl, now=now)
     if inherited is None:
@@ -48,7 +48,7 @@ async def acquire(store: Store, connector_id: str, worker: str, *, ttl: float, n
     return await store.acquire(connector_id, worker, ttl=ttl, now=now)
 
 
-def _died_here(worker: str) -> bool:
+def died_here(worker: str) -> bool:
     """Whether the name is one of a process of this machine that has ended."""
     named = _NAME.fullmatch(worker)
     if named is None or named["host"] != socket.gethostname():

@@ -26,7 +26,7 @@ from connectors.config import Config, ConnectorConfig
 from connectors.errors import ConflictError, ConnectorsError, NotFoundError, describe
 from connectors.logger import mask
 from connectors.service.job_run import JobRun
-from connectors.service.lease import acquire
+from connectors.service.lease import acquire, died_here
 from connectors.service.live import LiveSources
 from connectors.service.loops import BREATH
 from connectors.service.metrics import Metrics
@@ -113,10 +113,13 @@ class Worker:
         self._found_at = self._services.runtime.monotonic()
         jobs = await self._services.store.jobs(statuses=UNFINISHED_JOB_STATUSES, limit=_SCAN)
         blocked = {job.connector_id for job in jobs if _blocks(job)}
+        # Should he who has just said that he runs a job be dead, it goes on before another one begins.
+        taken = {job.connector_id for job in jobs if job.status in ACTIVE_JOB_STATUSES and not self._due(job)}
         due = [
             job
             for job in sorted(jobs, key=_urgency)
             if job.connector_id not in self.running
+            and job.connector_id not in taken
             and (connectors is None or job.connector_id in connectors)
             and not (job.job_type == JobType.INCREMENTAL and job.connector_id in blocked)
             and self._due(job)
@@ -163,7 +166,7 @@ class Worker:
     def _due(self, job: SyncJob) -> bool:
         """Whether it is worth a look: its pause is over, and nobody has just said that he runs it."""
         now = self._services.runtime.time()
-        if job.status in ACTIVE_JOB_STATUSES and job.last_seen is not None:
+        if job.status in ACTIVE_JOB_STATUSES and job.last_seen is not None and not died_here(job.worker_hostname or ""):
             # Far in the future it is the word of a clock that was wrong.
             return abs(now - job.last_seen.timestamp()) >= self._services.service.heartbeat_interval
         return job.status != JobStatus.SUSPENDED or job.number("resume_at") <= now or _is_unwanted(job)

@@ -22,7 +22,7 @@ from unittest.mock import patch
 from uuid import UUID
 
 from connectors.backends.embedded import writing
-from connectors.service import daemon, hold, lease
+from connectors.service import daemon, hold, lease, worker
 from connectors.sync import opening
 from connectors.testing import memory, memory_store
 from tests.support.clock import Stuck
@@ -187,7 +187,8 @@ def deterministic(random: Random, disk: Disk, died: Callable[[str], bool]) -> It
             (secrets, "randbits", random.getrandbits),
             (hold, "token_hex", lambda size: random.randbytes(size).hex()),
             (os, "fsync", disk.fsync),
-            (lease, "_died_here", died),
+            (lease, "died_here", died),
+            (worker, "died_here", died),
             (daemon, "LoopMonitor", _NoMonitor),
             (opening, "_LATEST", LATEST),
             # Nobody changes a record that he was given; what is written still goes through its JSON form.

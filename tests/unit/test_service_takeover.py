@@ -86,6 +86,49 @@ def test_what_a_dead_process_of_this_machine_held_is_taken_at_once(tmp_path: Pat
     play(scenario, tmp_path)
 
 
+def test_a_job_whose_worker_died_goes_on_before_another_one_of_its_connector_begins(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.scripts["a"] = checkpointed(documents(range(20)), 1, pause=1.0)
+        dead, heir = service.worker(f"{socket.gethostname()}:{2**22 + 1}"), service.worker("heir")
+        begun = await service.operations.sync_now("a")
+        await dead.tick()
+        await asyncio.sleep(10)
+        await service.operations.sync_now("a")
+        service.store.before = _unreachable
+        await kill(dead)
+        service.store.before = lambda _: None
+        await heir.tick()
+        await asyncio.sleep(1)
+        assert heir.running, "it is known to be dead: no time is lost"
+        assert (await service.store.job(begun.id)).worker_hostname == "heir"
+        await until_all_ended(service, heir)
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_a_job_that_somebody_has_just_said_to_run_holds_up_the_others_of_its_connector(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.scripts["a"] = checkpointed(documents(range(20)), 1, pause=1.0)
+        dead, heir = service.worker("dead"), service.worker("heir")
+        begun = await service.operations.sync_now("a")
+        await dead.tick()
+        await asyncio.sleep(10)
+        waiting = await service.operations.sync_now("a")
+        service.store.before = _unreachable
+        await kill(dead)
+        service.store.before = lambda _: None
+        await service.store.release(Lease("a", "dead", (await service.store.state("a")).epoch, 0.0))
+        await heir.tick()
+        assert not heir.running
+        await until_all_ended(service, heir)
+        first, second = await service.store.job(begun.id), await service.store.job(waiting.id)
+        assert first.completed_at is not None
+        assert second.started_at is not None
+        assert first.completed_at <= second.started_at
+
+    play(scenario, tmp_path, connector("a"))
+
+
 def test_processes_that_share_a_name_are_told_apart() -> None:
     assert own_name("blue") == f"blue@{socket.gethostname()}:{os.getpid()}"
     assert own_name() == f"{socket.gethostname()}:{os.getpid()}"
