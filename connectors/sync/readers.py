@@ -70,10 +70,18 @@ async def _split(context: SyncContext, held: int) -> Split | None:
     return Split(partitions, source.sync_cursor()) if len(partitions) > 1 else None
 
 
+class _ReaderLostError(RetryableError, SyncError):
+    """A reader is gone with files that were still to be fetched: this sync ends, and is tried again."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(f"a process that read the source is lost with files yet to be fetched: {how}")
+
+
 class _Lost(NamedTuple):
-    """A reader has ended without having been told to."""
+    """A reader has ended without having been told to; `with_files`: with some that were still to be fetched."""
 
     how: str
+    with_files: bool
 
 
 class _Ready(NamedTuple):
@@ -117,6 +125,7 @@ class _Link:
         self._settled = settled
         self._unwanted: list[int] = []
         self._awaited: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._lost: _ReaderLostError | None = None
 
     def lazy(self, number: int) -> LazyDownload:
         """Returns a download that the reader keeps."""
@@ -127,6 +136,8 @@ class _Link:
             self._unwanted.append(number)
             self._forget(number)
             return None
+        if self._lost is not None:
+            raise self._lost
         self._awaited[number] = asyncio.get_running_loop().create_future()
         self.channel.tell(fetch=number)
         try:
@@ -157,6 +168,13 @@ class _Link:
             awaited.set_exception(outcome)
         else:
             awaited.set_result(outcome)
+
+    def lose(self, how: str) -> None:
+        """The reader is gone: what it was to fetch will never come, and nobody shall wait for it."""
+        self._lost = _ReaderLostError(how)
+        for awaited in self._awaited.values():
+            if not awaited.done():
+                awaited.set_exception(self._lost)
 
     def release(self) -> Iterator[_Page | Refused | Skipped]:
         """Yields what waits."""
@@ -301,8 +319,8 @@ class Readers:
         """Has another reader go on behind the last checkpoint of one that is lost."""
         self._links.remove(link)
         number = link.partition
-        if link.held:
-            raise RetryableError(f"a process that read the source is lost with files yet to be fetched: {lost.how}")
+        if lost.with_files:
+            raise _ReaderLostError(lost.how)
         if number is None:
             return
         self._tries[number] += 1
@@ -332,7 +350,9 @@ class Readers:
                 self._hear(link, content)
             if not await process.ended(_CLOSING):
                 await process.kill()
-            self._events.put_nowait((link, _Lost(process.how_it_ended)))
+            lost = _Lost(process.how_it_ended, with_files=bool(link.held))
+            link.lose(lost.how)
+            self._events.put_nowait((link, lost))
         except Exception as error:  # noqa: BLE001 - raised by the stream, in its place
             self._events.put_nowait((link, error))
         finally:
