@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from connectors.service.services import Services
     from connectors.service.web import WebServer
     from connectors.service.worker import Worker
+    from connectors.sync.limits import FlightLimit
 
 __all__ = [
     "App",
@@ -248,11 +249,6 @@ class Application:
         )
 
 
-def worker_name(config: Config) -> str:
-    """Returns the name of this worker, with host name and process id, so that it is the only one of that name."""
-    return own_name(config.service.worker_name)
-
-
 class _Backend(Protocol):
     """A destination and a store, closed together."""
 
@@ -303,7 +299,7 @@ async def open_app(config: Config, runtime: Runtime | None = None) -> AsyncItera
     backend = await _open_backend(config)
     try:
         catalog = catalog_for(config.sources)
-        worker = worker_name(config)
+        worker = own_name(config.service.worker_name)
         yield App(
             config=config,
             runtime=runtime,
@@ -343,7 +339,6 @@ async def equip(
     from connectors.service.reporting import ProgressReporter
     from connectors.service.services import Services
     from connectors.service.worker import Worker
-    from connectors.sync.limits import FlightLimit
 
     config = app.config
     extraction = config.extraction
@@ -353,15 +348,7 @@ async def equip(
         memory=extraction.memory,
         max_text_chars=extraction.max_text_chars,
     )
-    requests = _part(config.sync.writes_in_flight, number, of)
-    if config.elasticsearch is None and config.opensearch is None:
-        requests = min(requests, _EMBEDDED_REQUESTS)
-    limit = FlightLimit(
-        requests,
-        _part(config.sync.bytes_in_flight, number, of),
-        body=config.sync.batch_bytes,
-        clock=app.runtime.monotonic,
-    )
+    limit = _flight_limit(app, number, of)
     metrics = Metrics(wall=app.runtime.wall)
     metrics.pace(limit.reading)
     services = Services(
@@ -395,6 +382,18 @@ async def equip(
         yield Application(app, services, daemon, worker, metrics)
     finally:
         await extractor.close()
+
+
+def _flight_limit(app: App, number: int, of: int) -> FlightLimit:
+    """Returns what this process may have under way to the destination."""
+    from connectors.sync.limits import FlightLimit
+
+    config = app.config
+    requests = _part(config.sync.writes_in_flight, number, of)
+    if config.elasticsearch is None and config.opensearch is None:
+        requests = min(requests, _EMBEDDED_REQUESTS)
+    size = _part(config.sync.bytes_in_flight, number, of)
+    return FlightLimit(requests, size, body=config.sync.batch_bytes, clock=app.runtime.monotonic)
 
 
 def _part(total: int, number: int, of: int) -> int:
