@@ -3,6 +3,7 @@
 The same documents go into the same kind of index by `run_sync` and by a bare loader: bulk bodies made ready before,
 with the same action lines and stamps, of the size and as many at once as the pipeline's pace had reached. The server
 has one core, the client the other; they take turns, each round in another order, and the ratio of their times counts.
+How busy the server's process was meanwhile, as it says itself, tells whether there was anything to be had at all.
 """
 
 from __future__ import annotations
@@ -61,20 +62,31 @@ async def _measure(bench: Bench, server: SearchServer, number: int) -> None:
     bodies = list(_bodies(number, pace.body))
     await _loader(server, bodies, pace.requests, number)
     times: dict[str, list[float]] = {"pipeline": [], "loader": []}
+    busy: dict[str, list[float]] = {"pipeline": [], "loader": []}
     for turn in range(_ROUNDS):
         for name in sorted(times, reverse=bool(turn % 2)):
+            cpu, began = await _server_cpu(server), time.perf_counter()
             if name == "loader":
-                times[name].append(await _loader(server, bodies, pace.requests, number))
+                seconds = await _loader(server, bodies, pace.requests, number)
             else:
-                times[name].append((await _pipeline(server, number))[0])
+                seconds, _ = await _pipeline(server, number)
+            times[name].append(seconds)
+            busy[name].append((await _server_cpu(server) - cpu) / (time.perf_counter() - began))
     for name, found in times.items():
         bench.add(f"{name}: {number:,} documents", number / statistics.median(found), "documents/s")
+        bench.add(f"{name}: the server's core was busy", statistics.median(busy[name]) * 100, "%")
     ratios = [loader / pipeline for loader, pipeline in zip(times["loader"], times["pipeline"], strict=True)]
     bench.add("pipeline / loader, median of the rounds", statistics.median(ratios), "", target=0.95, least=True)
     bench.note(
         f"rounds: {', '.join(f'{ratio:.3f}' for ratio in ratios)}; {pace.requests} requests of "
         f"{pace.body / 1e6:.1f} MB at once"
     )
+
+
+async def _server_cpu(server: SearchServer) -> float:
+    """Returns the CPU seconds of the server's process, as it says itself."""
+    nodes = (await server.arequest("GET", "/_nodes/stats/process")).body["nodes"]
+    return float(sum(node["process"]["cpu"]["total_in_millis"] for node in nodes.values())) / 1e3
 
 
 async def _pipeline(server: SearchServer, number: int) -> tuple[float, PaceReading]:
