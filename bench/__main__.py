@@ -23,7 +23,7 @@ from typing import Any, Final
 from bench.figures import FOLDER, environment
 
 #: In the order of the table.
-BENCHES: Final = ("cost", "server_bound", "unchanged", "memory", "sources", "latency", "start", "many")
+BENCHES: Final = ("cost", "server_bound", "unchanged", "memory", "sources", "latency", "start", "many", "cores")
 #: Measurements of a part, which print what they find.
 PARTS: Final = ("pipeline", "rules", "wire", "partitions", "mysql_drivers", "postgresql_drivers")
 
