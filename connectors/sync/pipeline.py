@@ -130,6 +130,8 @@ class Pipeline:
                         self._page_begun = self._context.runtime.monotonic()
                     refused = take(page, *item)
                     if refused is not None:
+                        if refused.id in page.ids:  # an earlier copy: its outcome shall not pass for the later one's
+                            await self.flush_page()
                         self._refuse(*refused)
                     if len(page.ids) < PAGE_DOCUMENTS and page.size < PAGE_BYTES and page.read < PAGE_READ:
                         continue
@@ -151,6 +153,7 @@ class Pipeline:
         segment.counters.read += 1
         self._mark_seen(id_digest(document_id))
         self.kept += 1
+        self._version += 1
         self._dead_letters.add(document_id, "index", reason, None, version=self._version)
         self._progress.settle(segment, "dead_lettered")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from connectors.backends.ports import FailureKind
+from connectors.byoc import JobType
 from connectors.errors import DeadLetterLimitError, RetryableError, SkippableError
 from connectors.source import Skipped
 from tests.support.clock import run_virtual
@@ -105,6 +106,26 @@ def test_the_letter_of_a_newer_version_is_not_withdrawn_when_an_older_one_is_ack
         world.destination.verdict = lambda *_: None
         await world.sync(ScriptedSource(documents([0], edition=2)))
         assert await world.letters() == {}
+
+    run_virtual(scenario())
+
+
+@pytest.mark.parametrize("job_type", [JobType.FULL, JobType.INCREMENTAL])
+@pytest.mark.parametrize("known", [True, False])
+def test_the_letter_of_the_last_copy_is_not_withdrawn_by_the_one_before_it(
+    tmp_path: Path, job_type: JobType, known: bool
+) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        good, bad = {"_id": "a", "x": 1}, {"_id": "a", "x": object()}
+        operation = () if job_type is JobType.FULL else ("index",)
+        if known:
+            await world.sync(ScriptedSource([(dict(good), None)]))
+        await world.sync(ScriptedSource([(dict(good), None, *operation), (dict(bad), None, *operation)]), job_type)
+        assert list(await world.letters()) == ["a"]
+        await world.sync(ScriptedSource([(dict(bad), None, *operation), (dict(good), None, *operation)]), job_type)
+        assert await world.letters() == {}
+        assert world.indexed == {"a": {"x": 1}}
 
     run_virtual(scenario())
 
