@@ -21,7 +21,6 @@ from tests.servers.mariadb import MariaDBServer
 from tests.support.mysql import (
     READER,
     documents_of,
-    empty_shop,
     fill,
     in_pieces,
     increment,
@@ -29,16 +28,11 @@ from tests.support.mysql import (
     read_all,
     server,
     settings,
+    shop,
 )
 
 pytestmark = pytest.mark.server
-__all__ = ["server"]  # the fixture is found by its name here
-
-
-@pytest.fixture
-def shop(server: MariaDBServer) -> MariaDBServer:
-    """An empty database `shop`, which the reader may read."""
-    return empty_shop(server)
+__all__ = ["server", "shop"]  # the fixtures are found by their names here
 
 
 class Shop:

@@ -25,23 +25,17 @@ from tests.support.mysql import (
     READER,
     SECRET,
     documents_of,
-    empty_shop,
     fill,
     in_pieces,
     no_connection,
     opened,
     read_all,
     server,
+    shop,
 )
 
 pytestmark = pytest.mark.server
-__all__ = ["server"]  # the fixture is found by its name here
-
-
-@pytest.fixture
-def shop(server: MariaDBServer) -> MariaDBServer:
-    """An empty database `shop`, which the reader may read."""
-    return empty_shop(server)
+__all__ = ["server", "shop"]  # the fixtures are found by their names here
 
 
 # What goes wrong in the middle

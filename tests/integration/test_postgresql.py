@@ -20,17 +20,12 @@ from connectors.sources.postgresql import PostgreSQLDataSource
 from connectors.sources.relational import SlowQueryError, TableDeniedError, reader
 from connectors.testing.acceptance import SourceAcceptance
 from tests.servers.postgres import PostgresServer
-from tests.support.postgres import READER, Shop, documents, everything, following
+from tests.support.postgres import READER, Shop, documents, everything, following, server
 
 pytestmark = pytest.mark.server
+__all__ = ["server"]  # the fixture is found by its name here
 
 NOTES = "CREATE TABLE notes (id int PRIMARY KEY, text text, changed timestamptz NOT NULL DEFAULT clock_timestamp())"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with PostgresServer.or_skip() as server:
-        yield server
 
 
 @pytest.fixture

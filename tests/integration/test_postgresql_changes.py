@@ -15,15 +15,10 @@ from connectors.sources.postgresql import PostgreSQLDataSource, slot
 from connectors.sources.postgresql.faults import FullSyncNeededError
 from connectors.sources.postgresql.pgoutput import parse_lsn
 from tests.servers.postgres import PostgresServer
-from tests.support.postgres import Shop, everything, following
+from tests.support.postgres import Shop, everything, following, server
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with PostgresServer.or_skip() as server:
-        yield server
+__all__ = ["server"]  # the fixture is found by its name here
 
 
 @pytest.fixture

@@ -10,16 +10,11 @@ import pytest
 
 from connectors.errors import SyncError
 from tests.servers.postgres import PostgresServer
-from tests.support.postgres import READER, Shop, everything
+from tests.support.postgres import READER, Shop, everything, server
 from tests.support.workspace import Workspace
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with PostgresServer.or_skip() as server:
-        yield server
+__all__ = ["server"]  # the fixture is found by its name here
 
 
 @pytest.fixture

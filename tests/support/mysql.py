@@ -17,7 +17,7 @@ from tests.servers.mariadb import MariaDBServer, MySQLServer
 
 __all__ = [
     "READER", "SECRET", "SmallChunks", "documents_of", "empty_shop", "fill", "in_pieces", "increment", "no_connection",
-    "opened", "read_all", "server", "settings",
+    "opened", "read_all", "server", "settings", "shop",
 ]  # fmt: skip
 
 READER: Final = "reader"
@@ -113,3 +113,9 @@ def empty_shop(server: MariaDBServer) -> MariaDBServer:
         f"GRANT SELECT ON shop.* TO '{READER}'@'%'",
     )
     return server
+
+
+@pytest.fixture
+def shop(server: MariaDBServer) -> MariaDBServer:
+    """An empty database `shop`, which the reader may read."""
+    return empty_shop(server)

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
+
+import pytest
 
 from connectors.byoc import Filter
 from connectors.source import Checkpoint, DataSourceConfiguration, Skipped
 from connectors.sources.postgresql import PostgreSQLDataSource
 from tests.servers.postgres import PostgresServer
 
-__all__ = ["READER", "SECRET", "Shop", "documents", "everything", "following"]
+__all__ = ["READER", "SECRET", "Shop", "documents", "everything", "following", "server"]
 
 READER = "reader"
 SECRET = "battery-staple-horse"
 NAME = "shop"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """Gives a server."""
+    with PostgresServer.or_skip() as server:
+        yield server
 
 
 class Shop:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
-from hashlib import blake2b
+from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from connectors.backends.embedded import EmbeddedBackend, destination, upkeep, writing
 from connectors.backends.embedded.connection import Database, create_file
 from connectors.backends.embedded.schema import migrate
 from connectors.backends.embedded.search import MAX_TOTAL
-from connectors.backends.ports import FailureKind, IndexHandle, IndexSpec, Operation
+from connectors.backends.ports import FailureKind, IndexHandle, Operation
 from connectors.byoc import Connector
 from connectors.errors import IndexChangedError, RetryableError
+from tests.support.embedded import handle_of, plain, put
 
 
 class Clock:
@@ -52,25 +51,8 @@ async def handle(backend: EmbeddedBackend) -> IndexHandle:
     return await handle_of(backend)
 
 
-async def handle_of(backend: EmbeddedBackend, connector_id: str = "one") -> IndexHandle:
-    info = await backend.destination.prepare(IndexSpec("things"))
-    return IndexHandle("things", info.uuid, connector_id, "fingerprint")
-
-
-def put(id_: str, version: int = 1, **fields: Any) -> Operation:
-    digest = blake2b(id_.encode(), digest_size=16).digest()
-    return Operation(id_, digest, b"12345678", version, orjson.dumps(fields))
-
-
 def delete(id_: str, version: int = 1) -> Operation:
     return put(id_, version)._replace(body=None)
-
-
-@contextmanager
-def plain(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of another program."""
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=0.1)) as opened:
-        yield opened
 
 
 def fetch(database: Database, statement: str) -> list[Any]:

@@ -6,21 +6,21 @@ import asyncio
 import random
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 import pytest
 
 from connectors.backends.embedded import EmbeddedBackend
 from connectors.backends.embedded.connection import Database, create_file
 from connectors.backends.embedded.faults import translate
 from connectors.backends.embedded.schema import MIGRATIONS, migrate
-from connectors.backends.ports import IndexHandle, IndexSpec, Operation
+from connectors.backends.ports import IndexHandle
 from connectors.errors import ConfigurationError, RetryableError, SuspendSync
+from tests.support.embedded import handle_of, plain, put
 
 
 @pytest.fixture
@@ -38,23 +38,6 @@ async def backend(path: Path) -> AsyncIterator[EmbeddedBackend]:
 @pytest.fixture
 async def handle(backend: EmbeddedBackend) -> IndexHandle:
     return await handle_of(backend)
-
-
-async def handle_of(backend: EmbeddedBackend, connector_id: str = "one") -> IndexHandle:
-    info = await backend.destination.prepare(IndexSpec("things"))
-    return IndexHandle("things", info.uuid, connector_id, "fingerprint")
-
-
-def put(id_: str, version: int = 1, **fields: Any) -> Operation:
-    digest = blake2b(id_.encode(), digest_size=16).digest()
-    return Operation(id_, digest, b"12345678", version, orjson.dumps(fields))
-
-
-@contextmanager
-def plain(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of another program."""
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=0.1)) as opened:
-        yield opened
 
 
 def embedded_threads() -> list[str]:

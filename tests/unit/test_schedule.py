@@ -5,29 +5,12 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from connectors.service.schedule import Schedule, due, parse_schedule
-
-
-def at(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
-
-
-def ticks(schedule: Schedule, after: str, count: int) -> list[str]:
-    """Returns ticks in local time with their offset."""
-    moment, found = at(after), []
-    for _ in range(count):
-        tick = schedule.next(moment)
-        assert tick is not None
-        assert tick.tzinfo is UTC
-        assert tick > moment
-        moment = tick
-        found.append(tick.astimezone(schedule.zone).isoformat(" ", "minutes"))
-    return found
-
+from tests.support.schedules import at, ticks
 
 # --- the value -------------------------------------------------------------------------------------------------------
 

@@ -2,26 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from connectors.service.schedule import Schedule, parse_schedule
-
-
-def at(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
-
-
-def ticks(schedule: Schedule, after: str, count: int) -> list[str]:
-    """Returns ticks in local time with their offset."""
-    moment, found = at(after), []
-    for _ in range(count):
-        tick = schedule.next(moment)
-        assert tick is not None
-        assert tick.tzinfo is UTC
-        assert tick > moment
-        moment = tick
-        found.append(tick.astimezone(schedule.zone).isoformat(" ", "minutes"))
-    return found
+from connectors.service.schedule import parse_schedule
+from tests.support.schedules import at, ticks
 
 
 def test_berlin_fixed_time_in_the_gap_runs_once_at_its_end() -> None:

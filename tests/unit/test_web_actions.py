@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -13,19 +12,6 @@ from connectors.byoc import Connector
 from connectors.errors import RetryableError
 from connectors.logger import register_secrets
 from tests.support.site import TOKEN, Site
-
-
-@pytest.fixture
-async def site() -> Site:
-    site = Site()
-    await site.connector()
-    return site
-
-
-@pytest.fixture
-async def client(site: Site) -> AsyncIterator[httpx.AsyncClient]:
-    async with site.client() as client:
-        yield client
 
 
 class TestActions:

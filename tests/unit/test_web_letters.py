@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import httpx
 import orjson
 import pytest
@@ -15,17 +13,9 @@ ODD = "a/b?c=d&e#f é"
 
 
 @pytest.fixture
-async def site() -> Site:
-    site = Site()
-    await site.connector()
+async def site(site: Site) -> Site:
     await site.documents({"_id": "held", "title": "newer"})
     return site
-
-
-@pytest.fixture
-async def client(site: Site) -> AsyncIterator[httpx.AsyncClient]:
-    async with site.client() as client:
-        yield client
 
 
 async def left(site: Site) -> list[str]:

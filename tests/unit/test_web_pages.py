@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,19 +14,6 @@ from connectors.byoc import Connector
 from connectors.errors import RetryableError
 from connectors.logger import register_secrets
 from tests.support.site import Site
-
-
-@pytest.fixture
-async def site() -> Site:
-    site = Site()
-    await site.connector()
-    return site
-
-
-@pytest.fixture
-async def client(site: Site) -> AsyncIterator[httpx.AsyncClient]:
-    async with site.client() as client:
-        yield client
 
 
 def plain(page: str) -> str:

@@ -69,12 +69,6 @@ async def site(shelf: list[Any], closed: list[str]) -> AsyncIterator[Site]:
     await site.trials.close()
 
 
-@pytest.fixture
-async def client(site: Site) -> AsyncIterator[httpx.AsyncClient]:
-    async with site.client() as client:
-        yield client
-
-
 async def settled(site: Site, connector_id: str = "handbook") -> None:
     """Waits for the end of the preview."""
     if (task := site.trials._tasks.get(connector_id)) is not None:

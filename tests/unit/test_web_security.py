@@ -20,9 +20,7 @@ ORIGIN = {"Origin": "http://127.0.0.1:8321"}
 
 
 @pytest.fixture
-async def site() -> Site:
-    site = Site()
-    await site.connector()
+async def site(site: Site) -> Site:
     await site.documents({"_id": "a", "title": "Backup"})
     return site
 
