@@ -13,7 +13,7 @@ from connectors.extraction.worker import OUT_OF_MEMORY, extract_in_worker
 
 __all__ = ["TextExtractor"]
 
-_BEHAVIOUR: Final = 2
+_BEHAVIOUR: Final = 3
 """Raised by hand whenever the same file gives another text or title than before."""
 
 _LIBRARIES: Final = ("charset-normalizer", "lxml", "openpyxl", "pypdf")

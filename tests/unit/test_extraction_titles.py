@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 import zipfile
+from typing import Any
 
 import pytest
 
@@ -130,6 +131,61 @@ def test_office(inside: str, title: str | None) -> None:
 def test_office_files_without_sound_properties_keep_their_text(properties: str | None) -> None:
     extracted = read_file(docx(properties), Kind.ZIP, 1000)
     assert extracted == ("text", None)
+
+
+def saved(document: Any) -> bytes:
+    out = io.BytesIO()
+    document.core_properties.title = ""
+    document.save(out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("paragraphs", "title"),
+    [
+        ([("Normal", "Cover"), ("Title", "The plan"), ("Heading 1", "First part")], "The plan"),
+        ([("Normal", "A word before"), ("Heading 2", "Small"), ("Heading 1", "First\tpart")], "First part"),
+        ([("Heading 1", "  "), ("Heading 1", "Not empty")], "Not empty"),
+        ([("Normal", "Only text"), ("Heading 2", "Small")], None),
+        ([("Normal", "word")] * 100 + [("Title", "Too far down")], None),
+    ],
+)
+def test_a_docx_without_properties_shows_its_title(paragraphs: list[tuple[str, str]], title: str | None) -> None:
+    from docx import Document
+
+    document = Document()
+    document.styles["Heading 1"].element.set(qualified("styleId"), "berschrift1")  # as a German Word has it
+    for style, text in paragraphs:
+        document.add_paragraph(text, style)
+    assert title_of(saved(document), Kind.ZIP) == title
+
+
+def qualified(name: str) -> str:
+    return f"{{http://schemas.openxmlformats.org/wordprocessingml/2006/main}}{name}"
+
+
+@pytest.mark.parametrize(("layout", "expected"), [(0, "The plan"), (5, "The plan"), (6, None)])
+def test_a_pptx_without_properties_has_the_title_of_its_first_slide(layout: int, expected: str | None) -> None:
+    from pptx import Presentation
+
+    show = Presentation()
+    for text in ("The\nplan", "Second"):
+        slide = show.slides.add_slide(show.slide_layouts[layout])
+        if slide.shapes.title is not None:
+            slide.shapes.title.text = text
+    assert title_of(saved(show), Kind.ZIP) == expected
+
+
+def test_damaged_styles_cost_the_title_alone() -> None:
+    with zipfile.ZipFile(io.BytesIO(docx(None))) as archive:
+        text = archive.read("word/document.xml")
+    for styles in ("<broken", "<w:styles xmlns:w='w'><w:style><w:name w:val='Title'/></w:style><style/></w:styles>"):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr("[Content_Types].xml", "<Types/>")
+            archive.writestr("word/document.xml", text)
+            archive.writestr("word/styles.xml", styles)
+        assert read_file(out.getvalue(), Kind.ZIP, 1000) == ("text", None)
 
 
 @pytest.mark.parametrize(

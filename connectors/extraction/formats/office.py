@@ -13,11 +13,12 @@ import re
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime, time
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from connectors.extraction.errors import UnreadableFileError
 from connectors.extraction.formats.titles import title_of_metadata
-from connectors.extraction.text import Extracted, TextCollector, TextLimitReachedError
+from connectors.extraction.text import Extracted, TextCollector, TextLimitReachedError, clean_title
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -36,6 +37,9 @@ _RELATIONS: Final = "{http://schemas.openxmlformats.org/officeDocument/2006/rela
 _DOCX_PARTS: Final = re.compile(r"word/(header|document|footnotes|endnotes|comments|footer)\d*\.xml")
 _DOCX_ORDER: Final = ("header", "document", "footnotes", "endnotes", "comments", "footer")
 _PROPERTIES: Final = "docProps/core.xml"
+_STYLES: Final = "word/styles.xml"
+_TITLE_WITHIN: Final = 100
+"""Paragraphs among which the title of a document is looked for."""
 _SLIDE: Final = re.compile(r"ppt/slides/slide(\d+)\.xml")
 
 
@@ -69,15 +73,69 @@ def read_office(content: bytes, limit: int) -> Extracted | None:
 
 
 def _title(archive: zipfile.ZipFile, names: set[str]) -> str | None:
-    """Returns the title of the properties; damaged ones are no reason to do without the text."""
+    """Returns the title of the properties, or what the text itself shows as one; what is damaged has none."""
     from lxml.etree import XMLSyntaxError
 
-    if _PROPERTIES not in names:
-        return None
     try:
-        return title_of_metadata(_parse(archive, _PROPERTIES).findtext("{http://purl.org/dc/elements/1.1/}title"))
+        return _title_of_properties(archive, names) or clean_title(_title_shown(archive, names))
     except XMLSyntaxError:
         return None
+
+
+def _title_of_properties(archive: zipfile.ZipFile, names: set[str]) -> str | None:
+    if _PROPERTIES not in names:
+        return None
+    return title_of_metadata(_parse(archive, _PROPERTIES).findtext("{http://purl.org/dc/elements/1.1/}title"))
+
+
+def _title_shown(archive: zipfile.ZipFile, names: set[str]) -> str | None:
+    """Returns the first paragraph of a document that is styled as one, or the title of the first slide."""
+    if "word/document.xml" in names:
+        return _styled_paragraph(archive, _title_styles(archive, names))
+    if "ppt/presentation.xml" in names and (slides := _slides(archive, names)):
+        for shape in _parse(archive, slides[0]).iter("{*}sp"):
+            place = shape.find("{*}nvSpPr/{*}nvPr/{*}ph")
+            if place is not None and place.get("type") in {"title", "ctrTitle"}:
+                return " ".join("".join(_shown_in(paragraph)) for paragraph in shape.iter("{*}p"))
+    return None
+
+
+def _title_styles(archive: zipfile.ZipFile, names: set[str]) -> set[str]:
+    """Returns the ids of the styles for titles, which are in the author's language, as their names are not."""
+    if _STYLES not in names:
+        return set()
+    return {
+        _attribute(style, "styleId")
+        for style in _parse(archive, _STYLES).iter("{*}style")
+        if (name := style.find("{*}name")) is not None and _attribute(name, "val").casefold() in {"title", "heading 1"}
+    }
+
+
+def _styled_paragraph(archive: zipfile.ZipFile, styles: set[str]) -> str | None:
+    from lxml import etree
+
+    if not styles:
+        return None
+    with archive.open("word/document.xml") as stream:
+        walk = etree.iterparse(stream, tag="{*}p", resolve_entities=False, no_network=True, load_dtd=False)
+        for _, paragraph in islice(walk, _TITLE_WITHIN):
+            style = paragraph.find("{*}pPr/{*}pStyle")
+            is_title = style is not None and _attribute(style, "val") in styles
+            if is_title and (text := "".join(_shown_in(paragraph)).strip()):
+                return text
+            _let_go(paragraph)
+    return None
+
+
+def _shown_in(paragraph: _Element) -> Iterator[str]:
+    for element in paragraph.iter("{*}t", "{*}br", "{*}tab"):
+        yield element.text or "" if element.tag.endswith("}t") else " "
+
+
+def _attribute(element: _Element, name: str) -> str:
+    """Returns an attribute that is in the namespace of its element."""
+    space, bracket, _ = element.tag.rpartition("}")
+    return element.get(f"{space}{bracket}{name}") or ""
 
 
 def _guard(archive: zipfile.ZipFile) -> None:
