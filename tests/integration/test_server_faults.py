@@ -16,8 +16,9 @@ import orjson
 import pytest
 from xxhash import xxh3_64_digest, xxh3_128_digest
 
-from connectors.backends.ports import FailureKind, IndexHandle, IndexSpec, Operation
+from connectors.backends.ports import DIGEST_SIZE, FailureKind, IndexHandle, IndexSpec, Operation
 from connectors.backends.server import ServerBackend
+from connectors.backends.server.stamps import AT_ONCE, PAGE
 from connectors.byoc import Connector, JobType, TriggerMethod
 from connectors.errors import RetryableError
 from connectors.runtime import Runtime
@@ -170,13 +171,20 @@ async def test_stamps_are_never_half_read(server: SearchServer) -> None:
     async with through(server, proxy) as backend:
         info = await backend.destination.prepare(IndexSpec("things"))
         handle = IndexHandle("things", info.uuid, "one", info.fingerprint)
-        await write_all(backend, handle, [document(n) for n in range(300)])
-        proxy.add(*(Rule(fault, searching, times=None, chance=0.3) for fault in (Drop("after"), Cut(), Respond(503))))
+        operations = [document(n) for n in range(PAGE + AT_ONCE * PAGE // 2)]  # the slices have work, each of them
+        for start in range(0, len(operations), PAGE // 2):
+            assert not (await backend.destination.write(handle, operations[start : start + PAGE // 2])).failures
+        wanted = sorted(operation.digest for operation in operations)
+        faults = [Drop("after"), Cut(), Respond(503)]
+        proxy.add(*(Rule(fault, searching, times=None, chance=0.04) for fault in faults))
 
-        async def read() -> int:
-            return sum([len(page.hashes) // 8 async for page in backend.destination.stamps(handle)])
+        async def read() -> list[bytes]:
+            pages = [page.digests async for page in backend.destination.stamps(handle)]
+            return sorted(page[at : at + DIGEST_SIZE] for page in pages for at in range(0, len(page), DIGEST_SIZE))
 
-        assert {await again(read) for _ in range(10)} == {300}
+        for _ in range(5):
+            assert await again(read) == wanted
+        assert proxy.counts.total() > proxy.counts["forwarded"]
 
 
 async def test_records_stay_true_under_faults(server: SearchServer) -> None:
