@@ -115,12 +115,8 @@ def _check_connector(connector: ConnectorConfig, sources: Mapping[str, str]) -> 
     if scheduling.access_control:
         problems.append((("scheduling", "access_control"), "access control syncs are not supported; remove this line"))
     if connector.filtering.advanced and not source_class.advanced_rules_enabled:
-        problems.append(
-            (
-                ("filtering", "advanced"),
-                f'"{connector.service_type}" has no advanced rules; write basic ones in `rules`',
-            )
-        )
+        text = f'"{connector.service_type}" has no advanced rules; write basic ones in `rules`'
+        problems.append((("filtering", "advanced"), text))
     return problems
 
 
