@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, Final
 
 from connectors.source import BaseDataSource, Document
 
-__all__ = ["TEXT", "GeneratedDataSource", "make"]
+__all__ = ["TEXT", "GeneratedDataSource", "PartitionedDataSource", "make"]
 
 TEXT: Final = "The quick brown fox jumps over the lazy dog and finds the handbook of the house. " * 11
 _FIELDS: Final[Mapping[str, tuple[str, int]]] = {
     "documents": ("How many documents", 1000),
     "edition": ("A number in each document; another one changes all of them", 1),
 }
+
+
+#: Ranges of numbers that readers share.
+_PARTS: Final = 16
 
 
 class GeneratedDataSource(BaseDataSource):
@@ -37,6 +42,30 @@ class GeneratedDataSource(BaseDataSource):
         """Yields them."""
         edition = int(self.configuration["edition"])
         for number in range(int(self.configuration["documents"])):
+            yield make(number, edition), None
+
+
+class PartitionedDataSource(GeneratedDataSource):
+    """Can be read by several processes."""
+
+    service_type: ClassVar[str] = "partitioned"
+    resumable = True
+    partitioned = True
+
+    async def partitions(self, filtering: Any = None) -> Sequence[Any]:  # noqa: ARG002 - no rules here
+        """Returns ranges of numbers."""
+        documents = int(self.configuration["documents"])
+        return [list(limits) for limits in pairwise(documents * part // _PARTS for part in range(_PARTS + 1))]
+
+    async def get_docs(
+        self,
+        *_: object,  # no rules here
+        partition: Any = None,
+        **__: object,  # no checkpoint: never stopped
+    ) -> AsyncIterator[Any]:
+        """Yields those of one range."""
+        edition = int(self.configuration["edition"])
+        for number in range(*(partition or [0, int(self.configuration["documents"])])):
             yield make(number, edition), None
 
 

@@ -14,55 +14,21 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bench.generated import TEXT, make
-from bench.pipeline import context
+from bench.generated import TEXT
 from connectors.byoc import Filter
 from connectors.processes import start_child
-from connectors.service.registry import build_source
+from connectors.service.catalog import build_source
 from connectors.source import BaseDataSource
-from connectors.sync.context import ReaderPlan
-from connectors.sync.engine import run_sync
 from connectors.sync.reading import ReaderJob, run_reader
 
 Build = Callable[[], BaseDataSource]
-_PARTS = 16
-
-
-class GeneratedDataSource(BaseDataSource):
-    """Makes its documents, in partitions."""
-
-    service_type = "generated"
-    resumable = True
-    partitioned = True
-
-    @classmethod
-    def get_default_configuration(cls) -> dict[str, Any]:
-        """Returns the field `documents`."""
-        return {"documents": {"label": "Documents", "type": "int", "value": 0}}
-
-    async def partitions(self, filtering: Any = None) -> Sequence[Any]:  # noqa: ARG002 - no rules here
-        """Returns ranges of numbers."""
-        documents = self.configuration["documents"]
-        return [list(limits) for limits in pairwise(documents * part // _PARTS for part in range(_PARTS + 1))]
-
-    async def get_docs(
-        self,
-        filtering: Any = None,  # noqa: ARG002 - no rules here
-        *,
-        checkpoint: Any = None,  # noqa: ARG002 - never stopped
-        partition: Any = None,
-    ) -> AsyncIterator[Any]:
-        """Yields the documents."""
-        for number in range(*(partition or [0, self.configuration["documents"]])):
-            yield make(number, 1), None
 
 
 def builder(path: str, service_type: str, values: dict[str, Any]) -> Build:
@@ -75,7 +41,7 @@ def builder(path: str, service_type: str, values: dict[str, Any]) -> Build:
 @contextmanager
 def generated(documents: int) -> Iterator[Build]:
     """Documents out of nothing."""
-    yield builder("bench.partitions:GeneratedDataSource", "generated", {"documents": documents})
+    yield builder("bench.generated:PartitionedDataSource", "generated", {"documents": documents})
 
 
 @contextmanager
@@ -128,6 +94,10 @@ def postgresql(documents: int) -> Iterator[Build]:
 
 async def one_sync(folder: Path, build: Build, documents: int, readers: int) -> tuple[float, float, float]:
     """Returns wall seconds, and CPU seconds of the owner and of its readers."""
+    from bench.pipeline import context  # a reader imports this module again, as it does the daemon's: it is to be light
+    from connectors.sync.context import ReaderPlan
+    from connectors.sync.engine import run_sync
+
     base = context(folder, documents, 1, epoch=1)
     source = build()
     job = ReaderJob(build, source.service_type, base.filtering, 1.0)

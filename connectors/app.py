@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from connectors.config import Config, ConfigFile, ConnectorConfig, load_config
 from connectors.errors import ConfigurationError, NotFoundError
 from connectors.runtime import Runtime
+from connectors.service.catalog import SourceCatalog
 from connectors.service.lease import own_name
-from connectors.service.registry import Registry, SourceCatalog
+from connectors.service.registry import Registry
 from connectors.service.schedule import parse_schedule
 from connectors.source import DataSourceConfiguration
 from connectors.utils import nearest

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from connectors.cli.entry import main
+from typing import NoReturn
 
 __all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """The console script, which each further process of the daemon imports again: it needs no commands."""
+    from connectors.cli.entry import main
+
+    main()

@@ -17,7 +17,7 @@ from connectors.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from connectors.app import App
-    from connectors.service.registry import SourceCatalog
+    from connectors.service.catalog import SourceCatalog
     from connectors.source import Discovered, Field
 
 __all__ = ["check", "discover", "sources"]

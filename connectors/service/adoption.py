@@ -25,9 +25,10 @@ from connectors.errors import ConflictError, NotFoundError, describe
 from connectors.filtering.validation import FilteringValidationResult
 from connectors.logger import mask
 from connectors.runtime import Runtime
+from connectors.service.catalog import SourceCatalog
 from connectors.service.drafts import change_record, draft_to_settle, is_edited, settle_draft
 from connectors.service.foreign import Verdict, judge
-from connectors.service.registry import OWNER, SourceCatalog, declared_rules, is_declared, is_orphaned, recorded_values
+from connectors.service.registry import OWNER, declared_rules, is_declared, is_orphaned, recorded_values
 from connectors.source import BaseDataSource
 from connectors.utils import format_duration, truncate
 

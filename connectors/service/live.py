@@ -14,7 +14,8 @@ from connectors.config import Config, ConnectorConfig
 from connectors.errors import describe
 from connectors.logger import mask
 from connectors.runtime import Runtime
-from connectors.service.registry import SourceCatalog, build_source, recorded_values
+from connectors.service.catalog import SourceCatalog, build_source
+from connectors.service.registry import recorded_values
 from connectors.source import BaseDataSource
 
 __all__ = ["CleanRun", "LiveSource", "LiveSources"]

@@ -17,8 +17,8 @@ from connectors.config import Config, ConfigError, WrittenRules
 from connectors.errors import ConnectorsError, InvalidFilteringError, NotFoundError, SyncError, describe
 from connectors.filtering.written import numbered, problems_by_place
 from connectors.runtime import Runtime
+from connectors.service.catalog import SourceCatalog
 from connectors.service.drafts import draft_is_in_force, rules_in_force
-from connectors.service.registry import SourceCatalog
 from connectors.service.subjects import Subject, declared_subject, opened_source, recorded_subject
 from connectors.source import BaseDataSource
 from connectors.sync.guard import Limits

@@ -9,9 +9,9 @@ from typing import Any
 
 from connectors.byoc import Connector, Filter
 from connectors.config import Config, ConnectorConfig
+from connectors.service.catalog import SourceCatalog
 from connectors.service.drafts import DeclaredRules
 from connectors.service.registry import (
-    SourceCatalog,
     declared_filter,
     declared_record,
     declared_rules,

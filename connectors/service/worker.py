@@ -25,13 +25,14 @@ from connectors.byoc import (
 from connectors.config import Config, ConnectorConfig
 from connectors.errors import ConflictError, ConnectorsError, NotFoundError, describe
 from connectors.logger import mask
+from connectors.service.catalog import SourceCatalog
 from connectors.service.job_run import JobRun
 from connectors.service.lease import acquire, died_here
 from connectors.service.live import LiveSources
 from connectors.service.loops import BREATH
 from connectors.service.metrics import Metrics
 from connectors.service.outcome import reported
-from connectors.service.registry import OWNER, SourceCatalog, declared_rules, is_orphaned
+from connectors.service.registry import OWNER, declared_rules, is_orphaned
 from connectors.service.services import Services, give_back
 
 __all__ = ["Worker"]

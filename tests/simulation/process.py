@@ -14,10 +14,11 @@ from connectors.backends.ports import Destination, Store
 from connectors.config import Config, ConfigFile
 from connectors.errors import ConnectorsError
 from connectors.runtime import Runtime
+from connectors.service.catalog import SourceCatalog
 from connectors.service.daemon import Daemon
 from connectors.service.metrics import Metrics
 from connectors.service.operations import Operations
-from connectors.service.registry import Registry, SourceCatalog
+from connectors.service.registry import Registry
 from connectors.service.reporting import ProgressReporter
 from connectors.service.services import Services
 from connectors.service.worker import Worker

@@ -12,10 +12,11 @@ import orjson
 
 from connectors.byoc import Connector, JobStatus, JobType, SyncJob
 from connectors.config import Config
+from connectors.service.catalog import SourceCatalog
 from connectors.service.daemon import Daemon
 from connectors.service.metrics import Metrics
 from connectors.service.operations import Operations
-from connectors.service.registry import Registry, SourceCatalog
+from connectors.service.registry import Registry
 from connectors.service.reporting import ProgressReporter
 from connectors.service.scheduler import Scheduler
 from connectors.service.services import Services

@@ -17,10 +17,10 @@ from connectors.backends.ports import DeadLetter, Destination, Hit, IndexHandle,
 from connectors.byoc import Connector, JobType, SyncJob, TriggerMethod
 from connectors.config import Config, WebConfig
 from connectors.runtime import Runtime
+from connectors.service.catalog import SourceCatalog
 from connectors.service.metrics import Metrics
 from connectors.service.operations import Operations
 from connectors.service.preview import Previewer
-from connectors.service.registry import SourceCatalog
 from connectors.service.web import WebServer, build_app
 from connectors.service.web.trials import Trials
 from connectors.sync.encode import content_hash, id_digest

@@ -25,8 +25,8 @@ from connectors.cli.shapes import (
 )
 from connectors.cli.sources import _source_shape
 from connectors.runtime import Runtime
+from connectors.service.catalog import SourceCatalog
 from connectors.service.operations import ConnectorView
-from connectors.service.registry import SourceCatalog
 from connectors.sync.compare import Comparison
 from connectors.sync.counters import OUTCOMES, Counters
 from connectors.sync.preview import Preview

@@ -12,8 +12,8 @@ import pytest
 
 from connectors.byoc import Connector
 from connectors.errors import ConfigurationError, NotFoundError
+from connectors.service.catalog import SourceCatalog
 from connectors.service.registry import (
-    SourceCatalog,
     configuration_fingerprint,
     declared_record,
     is_declared,

@@ -12,7 +12,7 @@ import pytest
 
 from connectors.byoc import Filter
 from connectors.logger import register_secrets
-from connectors.service.registry import SourceCatalog
+from connectors.service.catalog import SourceCatalog
 from connectors.service.web.security import MAX_BODY
 from connectors.source import BaseDataSource
 from tests.support.site import Site
