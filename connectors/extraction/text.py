@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 __all__ = [
     "Extracted", "TextCollector", "TextLimitReachedError", "clean", "clean_title", "decode", "looks_binary",
-    "unicode_encoding",
+    "unicode_encoding", "with_line_feeds",
 ]  # fmt: skip
 
 _HEAD = 8192
@@ -101,10 +101,21 @@ def clean(text: str, limit: int) -> str:
     Every run of white space inside a line becomes one space, every run of empty lines one empty line. The
     result always encodes to UTF-8. Takes time in proportion to the length.
     """
-    if not text.isascii() or not text.isprintable():
-        text = _UNWANTED.sub("", text)
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip("\n")[:limit].rstrip()
+    unix = with_line_feeds(text)
+    if unix.replace("\n", "").isprintable():  # so nothing is unwanted, and all white space is spaces and line feeds
+        lines = unix.split("\n")
+        lines = [" ".join(line.split()) for line in lines] if "  " in unix else [line.strip() for line in lines]
+    else:
+        lines = [" ".join(line.split()) for line in _UNWANTED.sub("", text).splitlines()]
+    text = "\n".join(lines)
+    if "\n\n\n" in text:
+        text = _BLANK_LINES.sub("\n\n", text)
+    return text.strip("\n")[:limit].rstrip()
+
+
+def with_line_feeds(text: str) -> str:
+    """Returns `text` with a line feed in place of each pair of carriage return and line feed."""
+    return text.replace("\r\n", "\n") if "\r" in text else text  # looking for one character costs next to nothing
 
 
 def clean_title(title: str | None) -> str | None:

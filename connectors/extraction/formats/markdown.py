@@ -3,7 +3,8 @@
 A full parser costs ten to twenty times what everything else costs for a small note (measured with markdown-it: 0.3 ms
 for 290 characters, 0.6 ms for 870). For searching, the tree is not needed: it is enough to take away the marks and the
 addresses. Every expression here takes time in proportion to the text: none can meet the same character twice in two
-ways, and none looks past the next occurrence of its own first character.
+ways, and none looks past the next occurrence of its own first character. What needs a certain character is left out
+where a text has none, for that is known a hundred times faster.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import html
 import re
 
-from connectors.extraction.text import Extracted
+from connectors.extraction.text import Extracted, with_line_feeds
 
 __all__ = ["markdown_title", "markdown_to_text", "read_markdown"]
 
@@ -24,11 +25,9 @@ _SETEXT = re.compile(r" {0,3}=+[ \t]*")
 _FENCE = re.compile(r"^[ >\t]{0,20}(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
 _CODE = re.compile(r"`([^`\n]{1,1000})`")
 
-_ONLY_MARKS = re.compile(r"^[-:|=*_+ \t>]{3,}$", re.MULTILINE)  # rules, underlines of headings, lines of tables
+_ONLY_MARKS = re.compile(r"[-:|=*_+ \t>]{3,}")  # rules, underlines of headings, lines of tables
 _REFERENCE = re.compile(r"^ {0,3}\[(?!\^)[^\[\]\n]{1,200}\]:[ \t].*$", re.MULTILINE)
-_LINE_START = re.compile(
-    r"^[ \t]*(?:>[ \t]*)*(?:\#{1,6}[ \t]+|[-*+][ \t]+(?:\[[ xX]\][ \t]+)?|\d{1,9}[.)][ \t]+)?", re.MULTILINE
-)
+_LINE_START = re.compile(r"[ \t]*(?:>[ \t]*)*(?:\#{1,6}[ \t]+|[-*+][ \t]+(?:\[[ xX]\][ \t]+)?|\d{1,9}[.)][ \t]+)?")
 _CLOSING_HASHES = re.compile(r"(?<![ \t])[ \t]+#+[ \t]*$", re.MULTILINE)
 _TABLE_ROW = re.compile(r"^[ \t]*\|.*$", re.MULTILINE)
 _TARGET = r"\([^()\n]{0,1000}(?:\([^()\n]{0,200}\)[^()\n]{0,500})?\)"
@@ -44,7 +43,9 @@ _ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
 
 def markdown_to_text(text: str) -> str:
     """Returns the words of a Markdown text: no marks, no addresses of links and images, code as it is written."""
-    text = _without_comments(_without_front_matter_fences(text.replace("\r\n", "\n")))
+    text = _without_comments(_without_front_matter_fences(with_line_feeds(text)))
+    if "`" not in text and "~" not in text:
+        return _prose(text)
     parts: list[str] = []
     place, opening = 0, ""
     for fence in _FENCE.finditer(text):
@@ -69,7 +70,7 @@ def markdown_title(text: str) -> str | None:
 
     None when there is none among the first 8,192 characters.
     """
-    text = text[:_TITLE_WITHIN].replace("\r\n", "\n")
+    text = with_line_feeds(text[:_TITLE_WITHIN])
     header, text = _front_matter(text)
     given = _FRONT_TITLE.search(header)
     if given:
@@ -91,26 +92,33 @@ def markdown_title(text: str) -> str | None:
 
 def _prose(text: str) -> str:
     """Strips what is outside fenced code."""
-    text = _ONLY_MARKS.sub("", text)
-    if "]:" in text:
+    if "[" in text and "]:" in text:
         text = _REFERENCE.sub("", text)
-    text = _LINE_START.sub("", text)
+    # Line by line, since most begin with a letter: an expression for the whole text would try each of its characters.
+    text = "\n".join([line if not line or line[0].isalpha() else _line(line) for line in text.split("\n")])
     if "#" in text:
         text = _CLOSING_HASHES.sub("", text)
     if "|" in text:
         text = _TABLE_ROW.sub(lambda row: row[0].replace("|", " "), text)
-    if "](" in text or "][" in text:
+    if "[" in text and ("](" in text or "][" in text):
         text = _LINK.sub(r"\1", _IMAGE.sub(r"\1", text))
+    if "`" not in text:
+        return _inline(text)
     pieces = _CODE.split(text)  # every second piece is what stands between two back ticks
     pieces[::2] = [_inline(piece) for piece in pieces[::2]]
     return "".join(pieces)
+
+
+def _line(line: str) -> str:
+    """Strips the marks that a line begins with, or consists of."""
+    return "" if _ONLY_MARKS.fullmatch(line) else _LINE_START.sub("", line, count=1)
 
 
 def _inline(text: str) -> str:
     """Strips what is outside code spans."""
     if "<" in text:
         text = _TAG.sub(" ", _AUTOLINK.sub(r"\1", text))
-    if "*" in text or "_" in text or "~~" in text:
+    if "*" in text or "_" in text or "~" in text:
         text = _EMPHASIS.sub("", text)
     if "\\" in text:
         text = _ESCAPE.sub(r"\1", text)
@@ -134,6 +142,8 @@ def _front_matter(text: str) -> tuple[str, str]:
 
 def _without_comments(text: str) -> str:
     """Drops `<!-- … -->`. By hand, since a lazy expression would look for the end anew at every unclosed start."""
+    if "<" not in text:
+        return text
     kept: list[str] = []
     place = 0
     while (start := text.find("<!--", place)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
