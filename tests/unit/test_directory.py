@@ -17,6 +17,7 @@ from connectors.source import (
     SkippableError,
     Skipped,
 )
+from connectors.sources.directory import reading
 from connectors.sources.directory import source as source_module
 from connectors.sources.directory.walk import Root
 from tests.support.directory import documents, downloads, items, paths, source, tree, unprivileged
@@ -207,20 +208,20 @@ async def test_a_file_that_is_rewritten_is_read_as_it_is_now(tmp_path: Path) -> 
 
 async def test_a_torn_read_is_not_taken_for_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree(tmp_path, "a")
-    monkeypatch.setattr(source_module, "_PAUSE_BETWEEN_READS", 0.0)
+    monkeypatch.setattr(reading, "_PAUSE_BETWEEN_READS", 0.0)
     found = await downloads(source(tmp_path))
     real, calls = os.fstat, 0
 
     def grow(descriptor: int) -> os.stat_result:
-        """Appends to the file while it is being read, that is, before the last of three looks at it."""
+        """Appends to the file while it is being read, that is, before the last of two looks at it."""
         nonlocal calls
         calls += 1
-        if calls % 3 == 0 and calls <= changes * 3:
+        if calls % 2 == 0 and calls <= changes * 2:
             with (tmp_path / "a").open("a") as file:
                 file.write("+")
         return real(descriptor)
 
-    monkeypatch.setattr("connectors.sources.directory.source.os.fstat", grow)
+    monkeypatch.setattr("connectors.sources.directory.reading.os.fstat", grow)
     monkeypatch.setattr(Root, "_open", lambda self: os.open(self.path, os.O_RDONLY))
     changes = 2
     assert await found["a"]() == {"_attachment": b"content of a++"}

@@ -77,6 +77,7 @@ def document_of(file: FoundFile, hash_id: Callable[[str], str]) -> dict[str, Any
     }
 
 
+@lru_cache(maxsize=8)  # of a file that was never changed all times are the same
 def _iso(nanoseconds: int) -> str:
     """Returns ISO text in UTC with microseconds; for times that no calendar holds, the nearest that one does."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)

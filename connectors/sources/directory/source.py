@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ from connectors.source import (
     ConfigurationError,
     Document,
     LazyDownload,
-    SkippableError,
     Skipped,
     SourceItem,
     SyncError,
@@ -27,6 +24,7 @@ from connectors.source import (
 from connectors.sources.directory.documents import TreeDigest, document_of
 from connectors.sources.directory.globs import GlobError, Globs
 from connectors.sources.directory.paths import from_storable, shown, to_storable
+from connectors.sources.directory.reading import FileReader
 from connectors.sources.directory.split import span_from, split_tree
 from connectors.sources.directory.walk import Found, FoundFile, Root, Selection, Unreadable, Walker
 from connectors.utils import format_size
@@ -38,9 +36,6 @@ _BATCH = 500
 
 _STEP = 25
 """Files after which there is a checkpoint: their texts may take longer than the listing of them."""
-
-_READ_ATTEMPTS = 3
-_PAUSE_BETWEEN_READS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +177,11 @@ class DirectoryDataSource(BaseDataSource):
         root = await asyncio.to_thread(self._root)
         after = from_storable(checkpoint["after"]) if checkpoint else None
         walker = Walker(root, selection, after, span_from(partition))
+        reader = FileReader(root, self._max_file_size)
         digest = TreeDigest()
         complete = after is None and partition is None
         while not walker.done:
-            items = await asyncio.to_thread(self._next_items, walker, digest)
+            items = await asyncio.to_thread(self._next_items, walker, digest, reader)
             last: str | None = None
             for number, item in enumerate(items, 1):
                 if isinstance(item, Skipped):
@@ -233,7 +229,7 @@ class DirectoryDataSource(BaseDataSource):
         return digest.digest()
 
     def _next_items(
-        self, walker: Walker, digest: TreeDigest
+        self, walker: Walker, digest: TreeDigest, reader: FileReader
     ) -> list[Skipped | tuple[Document, LazyDownload | None, str]]:
         """Returns the next files as documents. Blocks."""
         found, met = _next_batch(walker, _BATCH)
@@ -242,23 +238,23 @@ class DirectoryDataSource(BaseDataSource):
         return [
             Skipped(f"{shown(item.path)}: cannot be listed: {item.reason}")
             if isinstance(item, Unreadable)
-            else self._item(item, walker.root, limit)
+            else self._item(item, reader, limit)
             for item in found
         ]
 
-    def _item(self, file: FoundFile, root: Root, limit: int) -> tuple[Document, LazyDownload | None, str]:
+    def _item(self, file: FoundFile, reader: FileReader, limit: int) -> tuple[Document, LazyDownload | None, str]:
         document = document_of(file, self.hash_id)
         size = file.stat.st_size
         if size > limit:
             document["content_skipped"] = f"larger than {format_size(limit)}"
             return document, None, file.path
-        return document, partial(self._download, root, file.path, limit) if size else None, file.path
+        return document, partial(self._download, reader, file.path, size) if size else None, file.path
 
     async def _download(
         self,
-        root: Root,
+        reader: FileReader,
         path: str,
-        limit: int,
+        size: int,
         *,
         doit: bool = True,
         timestamp: Any = None,  # noqa: ARG002 - part of the contract
@@ -268,7 +264,7 @@ class DirectoryDataSource(BaseDataSource):
         Raises:
             SkippableError: it cannot be read; the version in the index stays.
         """
-        return await asyncio.to_thread(_read, root, path, limit) if doit else None
+        return {"_attachment": await reader.read(path, size)} if doit else None
 
     def _report(self, walker: Walker) -> None:
         if walker.links_ignored or walker.special:
@@ -311,34 +307,3 @@ def _next_batch(walker: Walker, limit: int) -> tuple[list[Found], int]:
     """Returns the next batch, and the time at which it was begun, in nanoseconds since the epoch. Blocks."""
     met = time.time_ns()
     return walker.next_batch(limit), met
-
-
-def _read(root: Root, path: str, limit: int) -> dict[str, Any]:
-    """Returns the content of a file as it was at one moment. Blocks."""
-    where = shown(path)
-    try:
-        for attempt in range(_READ_ATTEMPTS):
-            if attempt:
-                time.sleep(_PAUSE_BETWEEN_READS)
-            with root.open_file(path) as file:
-                content = _read_whole(file, where, limit)
-            if content is not None:
-                return {"_attachment": content}
-    except (FileNotFoundError, NotADirectoryError):
-        raise SkippableError(f"{where}: the file vanished after it was listed; the next sync settles it") from None
-    except OSError as error:
-        raise SkippableError(f"{where}: the file cannot be read: {error.strerror or error}") from None
-    raise SkippableError(f"{where}: the file keeps changing while it is read; the next sync tries again")
-
-
-def _read_whole(file: FileIO, where: str, limit: int) -> bytes | None:
-    """Returns the content of an open file, None when it changed meanwhile."""
-    before = os.fstat(file.fileno())
-    if before.st_size > limit:
-        raise SkippableError(f"{where}: it grew to more than {format_size(limit)}; the next sync settles it")
-    content = b""
-    while len(content) <= before.st_size and (more := file.read(before.st_size + 1 - len(content))):
-        content += more  # one read may return less than was asked for
-    after = os.fstat(file.fileno())
-    unchanged = all(getattr(before, name) == getattr(after, name) for name in ("st_size", "st_mtime_ns", "st_ctime_ns"))
-    return content if unchanged and len(content) == before.st_size else None

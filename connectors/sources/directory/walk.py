@@ -15,7 +15,6 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import FileIO
 from time import monotonic
 from typing import NamedTuple, TypeAlias
 
@@ -24,8 +23,6 @@ from connectors.errors import SyncError
 __all__ = ["Found", "FoundFile", "Root", "Selection", "Span", "Unreadable", "Walker"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Not blocking: else the opening of a pipe would wait for somebody to write into it.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """What one gets for something that was removed, or replaced by a file or a link, since it was listed."""
@@ -94,32 +91,6 @@ class Root:
             return descriptor
         os.close(descriptor)
         raise SyncError(f"the folder {self.path} was replaced, mounted or unmounted during the sync")
-
-    def open_file(self, path: str) -> FileIO:
-        """Returns a file below the root, open for reading; a link is followed if it stays inside.
-
-        Raises:
-            SyncError: the root is not what it was.
-            OSError: there is no such file, or it cannot be opened.
-        """
-        try:
-            return self._open_file(path)
-        except OSError as error:
-            if error.errno not in {errno.ELOOP, errno.EMLINK}:
-                raise
-        target = self.target_of_link(path)
-        if target is None:
-            raise OSError(errno.ELOOP, "it is a link that leads out of the folder")
-        return self._open_file(target)
-
-    def _open_file(self, path: str) -> FileIO:
-        *folders, name = path.split("/")
-        with _closing(self.open_folder(folders)) as parent:
-            descriptor = os.open(name, _FILE, dir_fd=parent)
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return FileIO(descriptor)
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is a file no longer")
 
     def target_of_link(self, path: str) -> str | None:
         """Returns the path, relative to the root, that a link leads to in the end; None when it is outside."""
