@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from connectors.backends.ports import Operation
 from connectors.errors import ConfigurationError, SyncError, describe
@@ -14,6 +15,7 @@ from connectors.sync.context import SyncContext
 from connectors.sync.deadletters import DeadLetters
 from connectors.sync.encode import encode
 from connectors.sync.progress import Progress, Segment
+from connectors.sync.watch import Doing
 from connectors.sync.writer import BulkWriter
 from connectors.utils import format_duration
 
@@ -23,14 +25,27 @@ __all__ = ["Downloads"]
 _LARGE: Final = 1_000_000
 
 
+class _Wanted(NamedTuple):
+    """One download."""
+
+    document: Document
+    lazy: LazyDownload
+    operation: Operation
+    outcome: str
+    segment: Segment
+
+
 class Downloads:
-    """Runs the downloads of one sync, each in a task of the sync's group.
+    """Runs the downloads of one sync, in as many tasks of the sync's group as there may be at the same time.
+
+    The tasks are started when they are first needed, and go from one download to the next until they are cancelled.
 
     Args:
         write: takes the complete operation, what it ends as when it is acknowledged, and its segment.
 
     Attributes:
-        tasks: those that are under way.
+        tasks: those that download.
+        over: set while no download is under way.
     """
 
     def __init__(
@@ -49,58 +64,91 @@ class Downloads:
         self._dead_letters = dead_letters
         self._group = group
         self._write = write
-        self._slots = asyncio.Semaphore(context.config.concurrent_downloads)
-        self.tasks: set[asyncio.Task[None]] = set()
+        self._most = context.config.concurrent_downloads
+        self._under_way = 0
+        self._begun: deque[_Wanted] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._room = asyncio.Event()
+        self._ended = False
+        self.tasks: list[asyncio.Task[None]] = []
+        self.over = asyncio.Event()
+        self.over.set()
 
     async def start(self, document: Document, lazy: LazyDownload, operation: Operation, outcome: str) -> None:
-        """Starts one, once there is a slot for it and the writer has room for what it brings."""
-        await self._slots.acquire()
+        """Starts one, as soon as there are fewer than may be, and the writer has room for what it brings."""
+        while self._under_way >= self._most and not self._ended:
+            self._room.clear()
+            await self._room.wait()
+        await self._writer.room()
+        if self._ended:  # the sync ends, and a library of the source swallowed the cancellation that says so
+            raise asyncio.CancelledError
+        if len(self.tasks) <= self._under_way:
+            self._employ()
+        self._under_way += 1
+        self.over.clear()
+        self._begun.append(_Wanted(document, lazy, operation, outcome, self._progress.begin()))
+        if self._idle:
+            self._idle.pop().set_result(None)
+
+    def _employ(self) -> None:
+        work = self._work()
         try:
-            await self._writer.room()
-        except asyncio.CancelledError:
-            self._slots.release()
-            raise
-        segment = self._progress.begin()
-        download = self._download(document, lazy, operation, outcome, segment)
-        try:
-            task = self._group.create_task(download)
-        except RuntimeError:  # the sync ends, and a library of the source swallowed the cancellation that says so
-            download.close()
-            self._slots.release()
+            self.tasks.append(self._group.create_task(work))
+        except RuntimeError:  # as above
+            work.close()
             raise asyncio.CancelledError from None
-        self.tasks.add(task)
-        task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        self._slots.release()
+    async def _work(self) -> None:
+        """Runs one download after the other."""
+        try:
+            with self._context.watch.doing("") as doing:
+                while True:
+                    while self._begun:
+                        await self._download(self._begun.popleft(), doing)
+                        self._under_way -= 1
+                        self._room.set()
+                        if not self._under_way:
+                            self.over.set()
+                    doing.change("")
+                    idle = asyncio.get_running_loop().create_future()
+                    self._idle.append(idle)
+                    await idle
+        finally:  # with one of them all end: the sync does
+            self._ended = True
+            self._room.set()
 
-    async def _download(
-        self, document: Document, lazy: LazyDownload, operation: Operation, outcome: str, segment: Segment
-    ) -> None:
+    async def _download(self, wanted: _Wanted, doing: Doing) -> None:
+        document, lazy, operation, outcome, segment = wanted
         seconds = self._context.config.download_timeout
         limit = asyncio.timeout(seconds)
-        watch = self._context.watch
         try:
             async with limit:
-                with watch.doing(f"downloading {operation.id}"):
-                    extra = await lazy(doit=True, timestamp=document.get("_timestamp"))
-                with watch.doing(f"extracting the text of {operation.id}"):
-                    body = await self._complete(document, extra)
+                doing.change(f"downloading {operation.id}")
+                extra = await lazy(doit=True, timestamp=document.get("_timestamp"))
+                doing.change(f"extracting the text of {operation.id}")
+                body = await self._complete(document, extra)
         except (SyncError, ConfigurationError):
             raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            await self._fail(operation, segment, "the download was cancelled, and nobody asked for it")
         except Exception as error:  # noqa: BLE001 - whatever a download raises is this document's failure alone
             reason = describe(error)
             if isinstance(error, TimeoutError) and limit.expired():
                 reason = f"the download took longer than {format_duration(seconds)}"
-            self._dead_letters.add(operation.id, "download", reason, operation.body, version=operation.version)
-            self._progress.settle(segment, "dead_lettered")
-            told = reason if reason.startswith(f"{operation.id}: ") else f"{operation.id}: {reason}"
-            self._context.logger.log(self._dead_letters.log_level(operation.id), "%s", told)
-            if self._dead_letters.full:
-                await self._dead_letters.flush()
-            return
-        self._write(operation._replace(body=body), outcome, segment)
+            await self._fail(operation, segment, reason)
+        else:
+            self._write(operation._replace(body=body), outcome, segment)
+
+    async def _fail(self, operation: Operation, segment: Segment, reason: str) -> None:
+        self._dead_letters.add(operation.id, "download", reason, operation.body, version=operation.version)
+        self._progress.settle(segment, "dead_lettered")
+        told = reason if reason.startswith(f"{operation.id}: ") else f"{operation.id}: {reason}"
+        self._context.logger.log(self._dead_letters.log_level(operation.id), "%s", told)
+        if self._dead_letters.full:
+            await self._dead_letters.flush()
 
     async def _complete(self, document: Document, extra: Mapping[str, Any] | None) -> bytes:
         """Returns the bytes of the document with what its download brought."""

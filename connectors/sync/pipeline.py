@@ -230,16 +230,16 @@ class Pipeline:
 
     async def wait_a_little(self) -> None:
         """Waits until something that is under way may have ended; what downloads bring is to be flushed then."""
-        if self.downloads:
-            await asyncio.wait(self.downloads, timeout=_LOOK_AGAIN)
-            return
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_AGAIN):
-                await self._progress.idle()
+                if self._downloads.over.is_set():
+                    await self._progress.idle()
+                else:
+                    await self._downloads.over.wait()
 
     @property
-    def downloads(self) -> set[asyncio.Task[None]]:
-        """Downloads that are under way."""
+    def downloads(self) -> list[asyncio.Task[None]]:
+        """The tasks that download."""
         return self._downloads.tasks
 
     async def _classify(self, page: Page) -> None:

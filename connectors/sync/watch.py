@@ -29,7 +29,7 @@ class Doing:
     """One thing that is under way.
 
     Attributes:
-        what: it, as a part of a sentence.
+        what: it, as a part of a sentence; empty while there is nothing.
         task: that waits for it.
         since: the loop's clock when it began, in seconds.
         below: qualified name of the function that calls code of a source; None: this is no source's.
@@ -44,8 +44,15 @@ class Doing:
     refused: int = 0
     note: Callable[[], str] = str
 
+    def change(self, what: str) -> None:
+        """Notes that it is another thing from now on, for what goes from one to the next."""
+        self.what = what
+        self.since = asyncio.get_running_loop().time()
+
     def told(self, now: float) -> str | None:
-        """Returns it for people; None where it is code of ours that the caller of a source waits for."""
+        """Returns it for people; None for nothing, and where a caller of a source waits for code of ours."""
+        if not self.what:
+            return None
         if self.below is None or self.task is None:
             refused = f"refused {self.refused} {'time' if self.refused == 1 else 'times'}" if self.refused else ""
             return ", ".join(
@@ -95,6 +102,7 @@ class Watch:
     def where(self) -> str:
         """Says what the sync waits for, the oldest first."""
         now = asyncio.get_running_loop().time()
-        told = [text for item in self._doing if (text := item.told(now)) is not None]
+        oldest_first = sorted(self._doing, key=lambda item: item.since)
+        told = [text for item in oldest_first if (text := item.told(now)) is not None]
         more = f"; and {len(told) - _TOLD} more of the kind" if len(told) > _TOLD else ""
         return "; ".join(told[:_TOLD]) + more or "nothing that is known: the machine itself may be busy"
