@@ -7,7 +7,7 @@ the file while the daemon runs. `config_schema` is the JSON Schema for editors.
 from __future__ import annotations
 
 from connectors.config.backends import ElasticsearchConfig, OpenSearchConfig, ServerConfig
-from connectors.config.fields import ByteSize, Duration, is_loopback
+from connectors.config.fields import ByteSize, Duration, check_index_name, is_loopback
 from connectors.config.loader import load_config
 from connectors.config.models import (
     Config,
@@ -51,6 +51,7 @@ __all__ = [
     "SyncConfig",
     "WebConfig",
     "WrittenRules",
+    "check_index_name",
     "config_schema",
     "is_loopback",
     "load_config",

@@ -104,6 +104,14 @@ class ServerConfig(Section):
         return digits
 
     @model_validator(mode="after")
+    def _keeps_records_apart(self) -> Self:
+        if len(set(self.record_indices)) < len(self.record_indices):
+            raise ValueError(
+                "connectors_index, jobs_index and state_index must be three indices; name each differently"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pins_over_tls_only(self) -> Self:
         if self.ssl_assert_fingerprint and not self.url.startswith("https:"):
             raise ValueError("ssl_assert_fingerprint needs an https:// address")
@@ -114,6 +122,11 @@ class ServerConfig(Section):
         """All addresses, without repetition."""
         return list(dict.fromkeys([self.url, *self.hosts]))
 
+    @property
+    def record_indices(self) -> tuple[str, ...]:
+        """The indices of records, where no documents may go."""
+        return (self.state_index,)
+
 
 class ElasticsearchConfig(ServerConfig):
     """Elasticsearch 8 or 9 as the place of documents and records."""
@@ -121,9 +134,19 @@ class ElasticsearchConfig(ServerConfig):
     connectors_index: IndexName = Field(".elastic-connectors", description="Index of the connectors' records.")
     jobs_index: IndexName = Field(".elastic-connectors-sync-jobs", description="Index of the jobs' records.")
 
+    @property
+    def record_indices(self) -> tuple[str, ...]:
+        """The indices of records, where no documents may go."""
+        return self.connectors_index, self.jobs_index, self.state_index
+
 
 class OpenSearchConfig(ServerConfig):
     """OpenSearch 2 or 3 as the place of documents and records."""
 
     connectors_index: IndexName = Field(".connectors", description="Index of the connectors' records.")
     jobs_index: IndexName = Field(".connectors-sync-jobs", description="Index of the jobs' records.")
+
+    @property
+    def record_indices(self) -> tuple[str, ...]:
+        """The indices of records, where no documents may go."""
+        return self.connectors_index, self.jobs_index, self.state_index

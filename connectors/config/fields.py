@@ -28,6 +28,7 @@ __all__ = [
     "Schedule",
     "SourceClass",
     "TimeZone",
+    "check_index_name",
     "is_loopback",
     "is_off",
 ]
@@ -105,8 +106,8 @@ ConnectorId: TypeAlias = Annotated[
 _NOT_IN_INDEX_NAMES: Final = '\\/*?"<>|,#: '
 
 
-def _check_index_name(value: str) -> str:
-    """Holds the name to Elasticsearch's rules, which OpenSearch shares."""
+def check_index_name(value: str) -> str:
+    """Returns the name of an index, held to Elasticsearch's rules, which OpenSearch shares; raises ValueError."""
     bad = next((char for char in value if char in _NOT_IN_INDEX_NAMES or not char.isprintable()), None)
     why = None
     if not value or value in {".", ".."}:
@@ -126,7 +127,7 @@ def _check_index_name(value: str) -> str:
 
 IndexName: TypeAlias = Annotated[
     str,
-    AfterValidator(_check_index_name),
+    AfterValidator(check_index_name),
     Field(json_schema_extra={"pattern": r'^[^-_+A-Z\\/*?"<>|,#: ][^A-Z\\/*?"<>|,#: ]*$', "maxLength": 255}),
 ]
 

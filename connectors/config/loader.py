@@ -152,6 +152,8 @@ class _Load:
             self._check_connector(position, raw)
             self._check_rules(position, raw)
         self._check_ids()
+        if config is not None:
+            self._check_indices(config)
         if self.problems:
             raise ConfigError(self._told())
         assert config is not None  # noqa: S101 - without a problem there is a configuration
@@ -246,6 +248,16 @@ class _Load:
                 self._add(path, f"{shown(name)} is already the id of the connector in line {line}; each needs its own")
             else:
                 first[name] = mark
+
+    def _check_indices(self, config: Config) -> None:
+        """Keeps documents out of the indices of records, where they would pass for connectors and jobs."""
+        server = config.elasticsearch or config.opensearch
+        for position, connector in enumerate(config.connectors):
+            if server is not None and connector.index in server.record_indices:
+                self._add(
+                    ("connectors", position, "index"),
+                    f"{shown(connector.index)} holds the records of connectors and jobs; name another index",
+                )
 
     def _is_wrong(self, path: KeyPath) -> bool:
         return path in self.bad or path in self.reading.failed

@@ -20,6 +20,7 @@ from connectors.byoc import (
     SyncJob,
     TriggerMethod,
 )
+from connectors.config import check_index_name
 from connectors.errors import ConfigurationError, ConflictError, NotFoundError
 from connectors.runtime import Runtime
 from connectors.service.hold import hold
@@ -279,10 +280,15 @@ class Operations:
         """Deletes the connector's documents from an index that it wrote to before; returns their number.
 
         Raises:
-            ConfigurationError: it writes there now.
+            ConfigurationError: it writes there now, or the name is a pattern, which would mean others besides.
+            NotFoundError: there is no such index.
             ConflictError: a sync that began before the index changed still writes there.
         """
         connector = await self.connector(connector_id)
+        try:
+            check_index_name(index)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
         if index == connector.index_name:
             raise ConfigurationError(
                 f"{index} is the index that {connector_id} writes to; to empty it, leave the index out of the command"
@@ -292,6 +298,8 @@ class Operations:
             raise ConflictError(
                 f"a sync of {connector_id} still writes to {index}; cancel it or wait for its end, then try again"
             )
+        if await self.destination.info(index) is None:
+            raise NotFoundError(f'there is no index "{index}"')
         return await self.destination.purge(index, connector_id)
 
     @asynccontextmanager

@@ -15,7 +15,7 @@ from connectors.backends.server import ServerBackend
 from connectors.backends.server.names import write_alias
 from connectors.errors import ConfigurationError, IndexChangedError, RetryableError, SuspendSync
 from tests.servers.fixtures import SearchServers
-from tests.support.backends import open_backend
+from tests.support.backends import RECORDS, open_backend
 
 pytestmark = pytest.mark.server
 
@@ -154,6 +154,17 @@ async def test_an_alias_is_followed_to_the_index_it_writes_to(scratch: ServerBac
     await scratch.client.call("POST", "/_aliases", body={"actions": neither})
     with pytest.raises(ConfigurationError, match="own-1, own-2"):
         await prepared(scratch, "own")
+
+
+async def test_an_index_of_records_takes_no_documents(scratch: ServerBackend) -> None:
+    await scratch.store.connectors()
+    alias = {"index": RECORDS["connectors_index"], "alias": "theirs"}
+    await scratch.client.call("POST", "/_aliases", body={"actions": [{"add": alias}]})
+    for name in (*RECORDS.values(), "theirs"):
+        with pytest.raises(ConfigurationError, match="holds the records of connectors and jobs"):
+            await scratch.destination.prepare(IndexSpec(name))
+    await scratch.client.call("POST", "/_aliases", body={"actions": [{"remove": alias}]})
+    assert await scratch.store.connectors() == []
 
 
 async def test_a_data_stream_is_refused(scratch: ServerBackend) -> None:

@@ -17,7 +17,7 @@ from connectors.errors import ConfigurationError, LeaseLostError, NotFoundError
 from tests.servers.connectors_api import connectors_api_proxy
 from tests.servers.fixtures import SearchServers
 from tests.servers.search import SearchServer
-from tests.support.backends import RECORDS, open_backend
+from tests.support.backends import RECORDS, backend_on, open_backend
 
 pytestmark = pytest.mark.server
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -67,6 +67,28 @@ async def test_junk_among_the_records_hides_nothing(backend: ServerBackend) -> N
     await put(backend, f"/{JOBS}/_doc/junk", {"connector": {}, "error": {"deep": 1}})
     assert [connector.id for connector in await backend.store.connectors()] == ["good", "junk"]
     assert [job.id for job in await backend.store.jobs()] == ["junk"]
+
+
+@pytest.mark.parametrize("deleted", [CONNECTORS, JOBS, STATE])
+async def test_an_index_of_records_that_is_deleted_meanwhile_gets_its_mapping_again(
+    server: SearchServer, backend: ServerBackend, deleted: str
+) -> None:
+    """The next write would create it with whatever mapping, so that nothing is found in it and nothing can be mended."""
+    store = backend.store
+    connector = Connector(id="one", service_type="directory", index_name="things")
+    await store.put_connector(connector)
+    await backend.client.call("DELETE", f"/{deleted}")
+    if not await store.connectors():
+        await store.put_connector(connector)
+    assert await store.acquire("one", "w", ttl=60, now=1000) is not None
+    assert await store.jobs(connector_id="one") == []
+    await store.create_job(connector, JobType.FULL, TriggerMethod.SCHEDULED, now=NOW)
+    assert await store.dead_letters("one") == []
+    mapping = await backend.client.call("GET", f"/{deleted}/_mapping")
+    assert mapping[deleted]["mappings"]["dynamic"] == "false"
+    other = backend_on(server)  # it starts on what it finds
+    assert len(await other.store.jobs(connector_id="one")) == 1
+    await other.close()
 
 
 async def test_what_an_operator_does_meanwhile_is_kept(server: SearchServer, backend: ServerBackend) -> None:

@@ -262,15 +262,20 @@ def test_purge_takes_the_record_of_what_left_the_file(cli: CommandLine, workspac
     assert cli("purge", "docs", "--yes").code == Exit.NOT_FOUND
 
 
-def test_purge_of_a_former_index(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_purge_of_a_former_index(cli: CommandLine, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.configure(connectors=[workspace.connector(index="former")])
+    cli("sync", "docs")
+    workspace.configure()
     cli("sync", "docs")
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     done = cli("purge", "docs", "--index", "former")
-    assert "Delete 0 documents of docs from the index former?" in done.out
+    assert "Delete 2 documents of docs from the index former?" in done.out
     assert "brings them back" not in done.out
     purged = cli("purge", "docs", "--index", "former", "--yes", "--json").json
     assert purged == {"connector": "docs", "documents": 0, "left": None}
     assert cli("purge", "docs", "--index", "docs", "--yes").code == Exit.CONFIGURATION
+    assert cli("purge", "docs", "--index", "d*", "--yes").code == Exit.CONFIGURATION
+    assert cli("purge", "docs", "--index", "fromer", "--yes").code == Exit.NOT_FOUND
     assert cli("status", "--json").json["connectors"][0]["documents"] == 2
 
 

@@ -52,12 +52,28 @@ def test_an_address_alone_is_enough(tmp_path: Path) -> None:
         ("elasticsearch: {url: 'https://x', ssl_assert_fingerprint: abc}", "SHA-256"),
         (f"elasticsearch: {{url: 'http://x', ssl_assert_fingerprint: {'ab' * 32}}}", "https://"),
         ("elasticsearch.api_kee: x", "api_key"),
+        ("elasticsearch: {state_index: mine, jobs_index: mine}", "must be three indices"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, words: str) -> None:
     message = told(tmp_path, text)
     assert words in message
     assert "config.yml:" in message
+
+
+@pytest.mark.parametrize(
+    ("server", "index"),
+    [
+        ("elasticsearch: http://a:1", ".elastic-connectors"),
+        ("elasticsearch: {jobs_index: jobs}", "jobs"),
+        ("opensearch: {}", ".connectors-state"),
+    ],
+)
+def test_no_documents_go_where_the_records_are(tmp_path: Path, server: str, index: str) -> None:
+    text = (
+        f"{server}\nconnectors:\n- {{id: a, service_type: s, index: a}}\n- id: b\n  service_type: s\n  index: {index}\n"
+    )
+    assert f'config.yml:6:3: connectors[1].index: "{index}" holds the records' in told(tmp_path, text)
 
 
 def test_secrets_are_hidden(tmp_path: Path) -> None:

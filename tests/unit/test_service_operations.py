@@ -87,6 +87,11 @@ def test_what_a_connector_left_in_a_former_index_can_be_purged_alone(
         await service.sync("a")
         with pytest.raises(ConfigurationError, match="is the index that a writes to"):
             await service.operations.purge_index("a", "other")
+        for pattern in ("*", "oth*", "_all", f"other,{former}"):
+            with pytest.raises(ConfigurationError, match="is not an index name"):
+                await service.operations.purge_index("a", pattern)
+        with pytest.raises(NotFoundError, match='there is no index "fromer"'):
+            await service.operations.purge_index("a", "fromer")
         assert (len(service.indexed()), len(service.indexed("other"))) == (3, 3)
         assert await service.operations.purge_index("a", former) == 3
         assert (len(service.indexed()), len(service.indexed("other"))) == (0, 3)

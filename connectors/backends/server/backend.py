@@ -24,7 +24,8 @@ class ServerBackend:
     def __init__(self, client: Client, config: ServerConfig, *, connectors_index: str, jobs_index: str) -> None:
         self.client = client
         self._users = {"destination", "store"}
-        self.destination = ServerDestination(client, release=partial(self._leave, "destination"))
+        reserved = {connectors_index, jobs_index, config.state_index}
+        self.destination = ServerDestination(client, release=partial(self._leave, "destination"), reserved=reserved)
         self.store = ServerStore(
             client,
             connectors=connectors_index,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -46,12 +46,15 @@ class ServerDestination:
 
     Args:
         release: called by `close`.
+        reserved: names of the indices that hold records, where no documents may go.
     """
 
-    def __init__(self, client: Client, *, release: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, client: Client, *, release: Callable[[], Awaitable[None]], reserved: Collection[str] = ()
+    ) -> None:
         self._client = client
         self._release = release
-        self._indices = Indices(client)
+        self._indices = Indices(client, reserved)
         self._written: set[str] = set()  # indices whose last writes a search may not see yet
 
     # Indices

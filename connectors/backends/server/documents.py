@@ -104,6 +104,13 @@ class DocumentIndex:
             return
         raise ConfigurationError(f'The index "{self.name}" cannot be created: {told(reason_of(error))}')
 
+    async def _make_again(self, response: Response) -> None:
+        """Creates an index that somebody deleted meanwhile: the next write would do so too, and map its fields anyhow,
+        so that nothing would be found in it any more."""
+        error = error_of(response.body)
+        if isinstance(error, Mapping) and error.get("type") == "index_not_found_exception":
+            await self.create_index()
+
     async def _add_fields(self, mappings: Mapping[str, Any]) -> None:
         response = await self._request("PUT", f"{path_of(self.name)}/_mapping", body=encode(mappings))
         if not response.ok:
@@ -118,6 +125,7 @@ class DocumentIndex:
         """Returns the document as it is now, None when there is none."""
         response = await self._request("GET", path_of(self.name, "_doc", id_))
         if response.status == 404:
+            await self._make_again(response)
             return None
         return _document(self._ok(response).json())
 
@@ -200,6 +208,7 @@ class DocumentIndex:
     async def _search(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         response = await self._request("POST", f"{path_of(self.name)}/_search", body=encode(body))
         if response.status == 404:
+            await self._make_again(response)
             return []
         answer = self._ok(response).json()
         if answer["timed_out"] or answer["_shards"]["failed"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -52,10 +52,15 @@ class _Index:
 
 
 class Indices:
-    """The indices of one server."""
+    """The indices of one server.
 
-    def __init__(self, client: Client) -> None:
+    Args:
+        reserved: names of those that hold records, where no documents may go.
+    """
+
+    def __init__(self, client: Client, reserved: Collection[str] = ()) -> None:
         self._client = client
+        self._reserved = reserved
         self._concrete: dict[str, str] = {}
         self._piped: set[str] = set()
 
@@ -63,11 +68,15 @@ class Indices:
         """Creates the index when it is missing, adds what our writes need, and says what it is.
 
         Raises:
-            ConfigurationError: it is a data stream, an alias without one index to write to, has a field of the stamp's
+            ConfigurationError: it holds records, is a data stream, an alias without one index to write to, has a field of the stamp's
                 name that is something else, or the language or the pipeline does not exist.
         """
         for _ in range(_TRIES):
             index = await self._describe(spec.name)
+            if await self._holds_records(spec.name if index is None else index.concrete):
+                raise ConfigurationError(
+                    f'"{spec.name}" holds the records of connectors and jobs; name another index', field="index"
+                )
             if index is None:
                 await self._create(spec)
                 continue
@@ -108,6 +117,10 @@ class Indices:
         )
 
     # Looking
+
+    async def _holds_records(self, name: str) -> bool:
+        serverless = (await self._client.server()).serverless  # where their names have no dot in front
+        return name in {each.lstrip(".") if serverless else each for each in self._reserved}
 
     async def _describe(self, name: str) -> _Index | None:
         response = await self._client.request("GET", path_of(name))
