@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import orjson
 
-from connectors.backends.ports import DIGEST_SIZE, HASH_SIZE
 from connectors.errors import (
     ConfigurationError,
     ConnectorsError,
@@ -49,11 +48,12 @@ def frame(kind: bytes, head: Any, *parts: bytes) -> tuple[bytes, ...]:
     return kind, len(packed).to_bytes(_LENGTH, "big"), packed, *parts
 
 
-def opened(content: bytes) -> tuple[bytes, Any, memoryview]:
+def opened(content: bytes | bytearray) -> tuple[bytes, Any, memoryview]:
     """Returns kind, head and rest of a frame; raises ValueError for what is none."""
     start = 1 + _LENGTH
     end = start + int.from_bytes(content[1:start], "big")
-    return content[:1], orjson.loads(content[start:end]), memoryview(content)[end:]
+    whole = memoryview(content)
+    return bytes(content[:1]), orjson.loads(whole[start:end]), whole[end:]
 
 
 def page_frame(page: Page, lazies: dict[int, int]) -> tuple[bytes, ...]:
@@ -65,12 +65,12 @@ def page_frame(page: Page, lazies: dict[int, int]) -> tuple[bytes, ...]:
     bodies = [body or b"" for body in page.bodies]
     head = {
         "ids": page.ids,
-        "sizes": [len(body) for body in bodies],
+        "sizes": "".join([f"{len(body)}s" for body in bodies]),
         "lazies": list(lazies.items()),
         "read": page.read,
         "filtered": page.filtered,
     }
-    return frame(PAGE, head, b"".join(page.digests()), b"".join(page.hashes()), b"".join(bodies))
+    return frame(PAGE, head, *page.joined(), *bodies)
 
 
 def page_from(head: Any, rest: memoryview, lazy: Callable[[int], LazyDownload]) -> ReadPage:
@@ -79,26 +79,8 @@ def page_from(head: Any, rest: memoryview, lazy: Callable[[int], LazyDownload]) 
     Args:
         lazy: makes the download that the reader keeps under a number.
     """
-    ids, sizes = head["ids"], head["sizes"]
-    number = len(ids)
-    digests, hashes = rest[: number * DIGEST_SIZE], rest[number * DIGEST_SIZE : number * (DIGEST_SIZE + HASH_SIZE)]
-    content = rest[number * (DIGEST_SIZE + HASH_SIZE) :]
-    if len(sizes) != number or sum(sizes) != len(content) or head["read"] != number + head["filtered"]:
-        raise ValueError("its numbers do not fit each other")
-    bodies: list[bytes | None] = []
-    at = 0
-    for size in sizes:
-        bodies.append(bytes(content[at : at + size]))
-        at += size
-    return ReadPage(
-        ids,
-        bodies,
-        [bytes(digests[at : at + DIGEST_SIZE]) for at in range(0, number * DIGEST_SIZE, DIGEST_SIZE)],
-        [bytes(hashes[at : at + HASH_SIZE]) for at in range(0, number * HASH_SIZE, HASH_SIZE)],
-        lazies={int(position): lazy(int(kept)) for position, kept in head["lazies"]},
-        read=head["read"],
-        filtered=head["filtered"],
-    )
+    lazies = {int(position): lazy(int(kept)) for position, kept in head["lazies"]}
+    return ReadPage(head["ids"], head["sizes"], rest, lazies=lazies, read=head["read"], filtered=head["filtered"])
 
 
 def extra_from(size: int | None, rest: memoryview) -> dict[str, Any]:

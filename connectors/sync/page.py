@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from connectors.backends.ports import HASH_SIZE
+from connectors.backends.ports import DIGEST_SIZE, HASH_SIZE
 from connectors.source import Document, LazyDownload
 from connectors.sync.encode import content_hash, encode, id_digest
 
@@ -37,15 +38,18 @@ class Page:
         lazies: position → download, of the documents that have one.
         operations: position → what to do, where that is not "index": "update", "delete", or the outcome that the
             document has already.
+        digests, hashes: of each id, and of each content; `joined` makes them.
         read, filtered: documents that came in, and those of them that a rule kept out.
         size: JSON bytes.
     """
 
-    __slots__ = ("bodies", "documents", "filtered", "ids", "lazies", "operations", "read", "size")
+    __slots__ = ("bodies", "digests", "documents", "filtered", "hashes", "ids", "lazies", "operations", "read", "size")
 
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.bodies: list[bytes | None] = []
+        self.digests: list[bytes] = []
+        self.hashes: list[bytes] = []
         self.documents: dict[int, Document] = {}
         self.lazies: dict[int, LazyDownload] = {}
         self.operations: dict[int, str] = {}
@@ -81,17 +85,20 @@ class Page:
         """Whether all documents are there in full and shall be indexed."""
         return not self.lazies and not self.operations
 
-    def digests(self) -> list[bytes]:
-        """Returns the digest of each id."""
-        return [id_digest(document_id) for document_id in self.ids]
+    def joined(self) -> tuple[bytes, bytes]:
+        """Returns the digest of each id, and the hash of each content, joined: what the ledger wants to know.
 
-    def hashes(self) -> list[bytes]:
-        """Returns the hash of each content; of a document with a download only if its `_timestamp` vouches for it."""
-        hashes = [INCOMPARABLE if body is None else content_hash(body) for body in self.bodies]
+        A document with a download has a hash only if its `_timestamp` vouches for the file.
+        """
+        self.digests = [id_digest(document_id) for document_id in self.ids]
+        self.hashes = hashes = [INCOMPARABLE if body is None else content_hash(body) for body in self.bodies]
         for position in self.lazies:
             if position in self.operations or "_timestamp" not in self.documents[position]:
                 hashes[position] = INCOMPARABLE
-        return hashes
+        return b"".join(self.digests), b"".join(hashes)
+
+    def split(self) -> None:
+        """Makes `bodies`, `digests` and `hashes` ready, where they are not: they are needed of what has changed."""
 
     def parts(self) -> Iterator[Page]:
         """Yields the page, or cuts it so that no part holds an id twice, in the same order."""
@@ -120,38 +127,60 @@ class Page:
 
 
 class ReadPage(Page):
-    """A page that another process has read, encoded and hashed."""
+    """A page that another process has read, encoded and hashed; where nothing has changed it is never taken apart.
 
-    __slots__ = ("_digests", "_hashes")
+    Args:
+        sizes: of the bodies, as a format of `struct`.
+        content: digests, hashes and bodies, each joined.
+
+    Raises:
+        ValueError: the numbers do not fit each other.
+    """
+
+    __slots__ = ("_content", "_cut")
 
     def __init__(
         self,
         ids: list[str],
-        bodies: list[bytes | None],
-        digests: list[bytes],
-        hashes: list[bytes],
+        sizes: str,
+        content: memoryview,
         *,
         lazies: dict[int, LazyDownload],
         read: int,
         filtered: int,
     ) -> None:
         super().__init__()
+        number = len(ids)
+        try:
+            self._cut = struct.Struct(f"{DIGEST_SIZE}s" * number + f"{HASH_SIZE}s" * number + sizes)
+        except struct.error as error:
+            raise ValueError(f"its sizes are none: {error}") from None
+        if self._cut.size != len(content) or sizes.count("s") != number or read != number + filtered:
+            raise ValueError("its numbers do not fit each other")
+        self._content = content
         self.ids = ids
-        self.bodies = bodies
         self.lazies = lazies
-        self.documents = _Parsed(bodies, lazies)
+        self.documents = _Parsed(self.bodies, lazies)
         self.read = read
         self.filtered = filtered
-        self._digests = digests
-        self._hashes = hashes
 
-    def digests(self) -> list[bytes]:
-        """Returns the digest of each id."""
-        return self._digests
+    def joined(self) -> tuple[bytes, bytes]:
+        """Returns the digest of each id, and the hash of each content, joined."""
+        end = len(self.ids) * DIGEST_SIZE
+        return bytes(self._content[:end]), bytes(self._content[end : end + len(self.ids) * HASH_SIZE])
 
-    def hashes(self) -> list[bytes]:
-        """Returns the hash of each content."""
-        return self._hashes
+    def split(self) -> None:
+        """Makes `bodies`, `digests` and `hashes` ready."""
+        if not self.bodies:
+            found, number = self._cut.unpack(self._content), len(self.ids)
+            self.digests, self.hashes = list(found[:number]), list(found[number : 2 * number])
+            self.bodies.extend(found[2 * number :])
+
+    def parts(self) -> Iterator[Page]:
+        """Yields the page, or cuts it so that no part holds an id twice, in the same order."""
+        if len(set(self.ids)) < len(self.ids):
+            self.split()
+        return super().parts()
 
 
 class _Parsed(dict[int, Document]):
@@ -159,7 +188,7 @@ class _Parsed(dict[int, Document]):
 
     def __init__(self, bodies: list[bytes | None], lazies: dict[int, LazyDownload]) -> None:
         super().__init__()
-        self._bodies = bodies
+        self._bodies = bodies  # not the page itself, whose memory would wait for the garbage collector then
         self._lazies = lazies
 
     def __contains__(self, position: object) -> bool:

@@ -245,22 +245,23 @@ class Pipeline:
     async def _classify(self, page: Page) -> None:
         if "update" in page.operations.values():
             await self._merge_updates(page)
-        digests, hashes = page.digests(), page.hashes()
-        joined = b"".join(digests)
-        codes = self._ledger.classify(joined, b"".join(hashes))
+        joined, hashes = page.joined()
+        codes = self._ledger.classify(joined, hashes)
         if self._seen is not None:
             self._seen.append(joined)
         changed = np.flatnonzero(codes).tolist()
         if len(changed) < len(page):
             await self._leave(page, codes, len(page) - len(changed))
+        if not changed:
+            return
+        page.split()
+        ids, digests, hashed, bodies = page.ids, page.digests, page.hashes, page.bodies
         segment = self._progress.begin(len(changed)) if page.plain else None
         for position in changed:
             outcome = "indexed" if codes[position] != REPEATED else self._repeated
             self._version += 1
             # The version is taken in the order of reading, however long the download takes: the last one wins.
-            operation = Operation(
-                page.ids[position], digests[position], hashes[position], self._version, page.bodies[position]
-            )
+            operation = Operation(ids[position], digests[position], hashed[position], self._version, bodies[position])
             if segment is not None:
                 self._write(operation, outcome, segment)
             else:

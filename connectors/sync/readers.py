@@ -361,7 +361,7 @@ class Readers:
             if process is not None and not await process.ended(_CLOSING):
                 await process.kill()
 
-    def _hear(self, link: _Link, content: bytes) -> None:
+    def _hear(self, link: _Link, content: bytearray) -> None:
         try:
             kind, head, rest = frames.opened(content)
             if kind == frames.DOWNLOADED:

@@ -181,7 +181,7 @@ class Reader:
             return
         self._told_at = now
         await self._flush()
-        await self._channel.send(*frames.frame(frames.CHECKPOINT, checkpoint.state))
+        self._channel.post(*frames.frame(frames.CHECKPOINT, checkpoint.state))
 
     async def _flush(self) -> None:
         """Sends what has gathered, as soon as there is room for it."""
@@ -194,7 +194,8 @@ class Reader:
             for position, lazy in page.lazies.items():
                 number = lazies[position] = next(self._numbers)
                 self._kept[number] = lazy, page.documents[position].get("_timestamp")
-            await self._channel.send(*frames.page_frame(page, lazies))
+            # No wait: it goes out while the next ones are read, of which there is room for a few.
+            self._channel.post(*frames.page_frame(page, lazies))
 
     async def _tick(self) -> None:
         """Sends a part of a page that has waited long enough."""
