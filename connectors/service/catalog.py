@@ -50,9 +50,10 @@ class SourceCatalog:
             NotFoundError: there is no such service type.
             ConfigurationError: its module cannot be imported or has no such class.
         """
-        if service_type not in self._loaded:
-            self._loaded[service_type] = self._load(service_type)
-        return self._loaded[service_type]
+        loaded = self._loaded  # `replace` begins another one, perhaps while a thread imports the module
+        if service_type not in loaded:
+            loaded[service_type] = self._load(service_type)
+        return loaded[service_type]
 
     def _load(self, service_type: str) -> type[BaseDataSource]:
         from importlib import import_module

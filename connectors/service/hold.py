@@ -9,7 +9,7 @@ from secrets import token_hex
 from typing import Final
 
 from connectors.backends.ports import Lease, Store
-from connectors.errors import ConflictError, LeaseLostError, RetryableError
+from connectors.errors import ConflictError, ConnectorsError, LeaseLostError, RetryableError
 from connectors.runtime import Runtime
 from connectors.service.lease import acquire
 
@@ -56,7 +56,8 @@ async def hold(
     finally:
         keeping.cancel()
         await asyncio.wait([keeping])
-        await store.release(lease)
+        with suppress(RetryableError):  # it ends by itself, and what was to be done is done
+            await store.release(lease)
 
 
 class _Held:
@@ -79,8 +80,9 @@ class _Held:
         while True:
             await self._runtime.sleep(_TTL / 3)
             try:
-                with suppress(RetryableError):  # tried again before it ends
-                    self._lease = await self._store.renew(self._lease, ttl=_TTL, now=self._runtime.time())
+                self._lease = await self._store.renew(self._lease, ttl=_TTL, now=self._runtime.time())
             except LeaseLostError:
                 self._lost = True
                 return
+            except ConnectorsError:
+                continue  # tried again before it ends, and then `lease` says so

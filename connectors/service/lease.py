@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import socket
+from pathlib import Path
 from typing import Final
 
 from connectors.backends.ports import Lease, Store
@@ -17,7 +18,10 @@ __all__ = ["LeaseKeeper", "acquire", "died_here", "own_name"]
 
 #: Sending stops this part of the lease before it ends, for clocks differ and requests take time.
 _MARGIN: Final = 0.2
-_NAME: Final = re.compile(r"(?:.*@)?(?P<host>[^@]+):(?P<pid>[1-9][0-9]{0,8})(?:/.*)?")
+#: Name, host, number of the process, of the namespace that it counts in, and of what it does besides.
+_NAME: Final = re.compile(r"(?:.*@)?(?P<host>[^@]+):(?P<pid>[1-9][0-9]{0,8})(?P<space>\.[0-9]+)?(?:/.*)?")
+#: The namespace of processes that is no container's, on any Linux.
+_OUTERMOST: Final = 0xEFFFFFFC
 
 
 def own_name(name: str | None = None) -> str:
@@ -26,8 +30,17 @@ def own_name(name: str | None = None) -> str:
     Args:
         name: a name that people gave it.
     """
-    place = f"{socket.gethostname()}:{os.getpid()}"
+    place = f"{socket.gethostname()}:{os.getpid()}{_space()}"
     return f"{name}@{place}" if name else place
+
+
+def _space() -> str:
+    """Returns what tells containers apart whose host has one name: each counts its processes from 1."""
+    try:
+        number = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:  # no Linux
+        return ""
+    return "" if number == _OUTERMOST else f".{number}"
 
 
 async def acquire(store: Store, connector_id: str, worker: str, *, ttl: float, now: float) -> Lease | None:
@@ -49,9 +62,9 @@ async def acquire(store: Store, connector_id: str, worker: str, *, ttl: float, n
 
 
 def died_here(worker: str) -> bool:
-    """Whether the name is one of a process of this machine that has ended."""
+    """Whether the name is one of a process of this machine, and of this container, that has ended."""
     named = _NAME.fullmatch(worker)
-    if named is None or named["host"] != socket.gethostname():
+    if named is None or (named["host"], named["space"] or "") != (socket.gethostname(), _space()):
         return False
     try:
         os.kill(int(named["pid"]), 0)

@@ -13,7 +13,6 @@ import pytest
 from connectors.backends.ports import DeadLetter, Failure, FailureKind
 from connectors.byoc import JobStatus, JobType
 from connectors.errors import ConflictError, LeaseLostError, NotFoundError, RetryableError, SuspendSync
-from connectors.service.hold import hold
 from connectors.source import Skipped
 from tests.support.service import Service, connector, play
 from tests.support.sources import Download, documents
@@ -338,21 +337,6 @@ def test_without_the_lease_nothing_more_is_sent(tmp_path: Path) -> None:
     play(scenario, tmp_path, connector("a"))
 
 
-def test_a_lease_that_is_held_is_renewed_and_given_back(tmp_path: Path) -> None:
-    async def scenario(service: Service) -> None:
-        async with hold(service.store, "a", "w", service.runtime) as lease:
-            first = lease()
-            await asyncio.sleep(600)
-            assert lease().epoch == first.epoch
-            assert lease().expires_at > service.runtime.time()
-            with pytest.raises(ConflictError):
-                async with hold(service.store, "a", "w", service.runtime):
-                    pytest.fail("two hold it")
-        assert (await service.store.state("a")).worker is None
-
-    play(scenario, tmp_path, connector("a"))
-
-
 def test_a_document_as_it_was_refused_is_in_the_letter(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         refusing(service, "d1")
@@ -362,20 +346,5 @@ def test_a_document_as_it_was_refused_is_in_the_letter(tmp_path: Path) -> None:
         assert letter.reason == "no room for d1"
         sent = next(op for request in service.destination.requests for op in request if op.id == "d1")
         assert (letter.version, letter.content_hash) == (sent.version, sent.content_hash)
-
-    play(scenario, tmp_path, connector("a"))
-
-
-def test_a_running_sync_is_waited_for_as_long_as_is_said(tmp_path: Path) -> None:
-    async def scenario(service: Service) -> None:
-        service.site.scripts["a"] = [*documents(range(3)), 20]
-        running = asyncio.create_task(service.sync("a"))
-        await asyncio.sleep(5)
-        with pytest.raises(ConflictError, match="a sync of a is running"):
-            async with hold(service.store, "a", "w", service.runtime, patience=10.0):
-                pytest.fail("two hold it")
-        async with hold(service.store, "a", "w", service.runtime, patience=30.0):
-            assert {job.status for job in await service.jobs("a")} == {"completed"}
-        await running
 
     play(scenario, tmp_path, connector("a"))

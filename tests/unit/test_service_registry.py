@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +291,17 @@ def test_replacing_the_catalog_reloads_only_what_moved() -> None:
     assert catalog.get("one") is kept[0]
     assert catalog.get("two") is BaseDataSource
     assert set(catalog.paths) == {"one", "two"}
+
+
+def test_a_source_whose_import_outlasts_its_declaration_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = "connectors.sources.directory:DirectoryDataSource"
+    catalog = SourceCatalog({"one": first})
+
+    def slow(path: str) -> object:
+        catalog.replace({})  # an edit of the file comes while a thread imports
+        return import_module(path)
+
+    monkeypatch.setattr(importlib, "import_module", slow)
+    assert catalog.get("one").service_type == "directory"
+    catalog.replace({"one": "connectors.source:BaseDataSource"})
+    assert catalog.get("one") is BaseDataSource

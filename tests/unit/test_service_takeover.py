@@ -14,7 +14,8 @@ import pytest
 from connectors.backends.ports import Lease
 from connectors.byoc import JobStatus
 from connectors.errors import RetryableError
-from connectors.service.lease import acquire, own_name
+from connectors.service import lease as leases
+from connectors.service.lease import acquire, died_here, own_name
 from connectors.service.worker import Worker
 from connectors.testing.memory import MemoryStore
 from tests.support.service import Service, connector, play
@@ -130,8 +131,30 @@ def test_a_job_that_somebody_has_just_said_to_run_holds_up_the_others_of_its_con
 
 
 def test_processes_that_share_a_name_are_told_apart() -> None:
-    assert own_name("blue") == f"blue@{socket.gethostname()}:{os.getpid()}"
-    assert own_name() == f"{socket.gethostname()}:{os.getpid()}"
+    assert own_name("blue") == f"blue@{own_name()}"
+    assert own_name().startswith(f"{socket.gethostname()}:{os.getpid()}")
+
+
+def test_nobody_is_dead_because_of_his_number_in_another_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = 2**22 + 1  # more than any process has
+    names = []
+    for space in ("", ".4026532201", ".4026532202"):
+        monkeypatch.setattr(leases, "_space", lambda space=space: space)
+        names.append(own_name("blue"))
+        dead = f"blue@{socket.gethostname()}:{gone}"
+        assert died_here(dead + space)
+        assert died_here(f"{dead}{space}/a1b2c3d4")
+        assert not any(died_here(dead + other) for other in (".1", "" if space else ".2"))
+        assert not died_here(own_name())
+    assert len(set(names)) == len(names)
+
+
+def test_a_container_has_a_number_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = Path("/proc/self/ns/pid").stat().st_ino
+    monkeypatch.setattr(leases, "_OUTERMOST", number)
+    assert leases._space() == ""
+    monkeypatch.setattr(leases, "_OUTERMOST", number + 1)
+    assert leases._space() == f".{number}"
 
 
 def test_a_worker_that_lost_its_lease_stores_nothing_more(tmp_path: Path) -> None:
