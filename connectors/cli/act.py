@@ -14,6 +14,7 @@ from connectors.cli.settings import Settings
 from connectors.cli.subjects import known_connector, open_source, subject
 from connectors.cli.words import how_many
 from connectors.errors import describe
+from connectors.logger import mask
 from connectors.utils import escape_controls
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def purge(settings: Settings, *, name: str, index: str | None, yes: bool, as_jso
                 async with asyncio.timeout(_FORGETTING), open_source(app, await subject(app, name)) as source:
                     await source.forget()
             except Exception as error:  # noqa: BLE001 - whatever a source raises, its documents shall go
-                left.append(describe(error))
+                left.append(mask(describe(error)))
 
         return await app.operations.purge(name, forget=forget), next(iter(left), None)
 

@@ -289,7 +289,8 @@ from connectors.source import BaseDataSource
 class HookedDataSource(BaseDataSource):
     @classmethod
     def get_default_configuration(cls):
-        return {"hook": {"label": "Hook", "type": "str", "value": ""}}
+        key = {"label": "Key", "type": "str", "value": "", "required": False, "sensitive": True}
+        return {"hook": {"label": "Hook", "type": "str", "value": ""}, "key": key}
 
     async def ping(self):
         pass
@@ -298,16 +299,19 @@ class HookedDataSource(BaseDataSource):
         yield {"_id": "seven"}, None
 
     async def forget(self):
-        import os
-        os.unlink(self.framework_config.base_dir / self.configuration["hook"])
+        hook = self.framework_config.base_dir / self.configuration["hook"]
+        if not hook.exists():
+            raise OSError(f"No such file: {hook} (key {self.configuration['key']})")
+        hook.unlink()
 """,
     )
     (workspace.root / "hook").touch()
-    hooked = workspace.connector(service_type="hooked", configuration={"hook": "hook"})
+    hooked = workspace.connector(service_type="hooked", configuration={"hook": "hook", "key": "tr0ub4dor-hook"})
     workspace.configure(connectors=[hooked], sources={"hooked": "hooked_source:HookedDataSource"})
     cli("sync", "docs")
     assert cli("purge", "docs", "--json", "--yes").json == {"connector": "docs", "documents": 1, "left": None}
     assert not (workspace.root / "hook").exists()
+    assert "(key ***)" in cli("purge", "docs", "--json", "--yes").json["left"]
 
     workspace.configure(connectors=[], sources={"hooked": "hooked_source:HookedDataSource"})
     done = cli("purge", "docs", "--yes")
