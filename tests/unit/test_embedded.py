@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -349,17 +350,19 @@ def check(database: Database) -> None:
 
 
 async def test_closing_does_not_wait_for_a_search_that_takes_long(backend: EmbeddedBackend) -> None:
-    began = asyncio.Event()
+    began, closing_begins = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
     def count(database: Database) -> None:
         loop.call_soon_threadsafe(began.set)
+        closing_begins.wait()
+        time.sleep(0.01)  # between two statements, where there is nothing to interrupt
         database.execute("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n")
 
     search = asyncio.create_task(backend._searcher.run(count))
     waiting = asyncio.create_task(backend._searcher.run(count))
     await began.wait()
-    await asyncio.sleep(0.05)  # so that the statement runs
+    loop.call_soon(closing_begins.set)
     async with asyncio.timeout(5):
         await backend.close()
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):

@@ -44,10 +44,16 @@ async def read(stream: Callable[[], Any]) -> None:
         pass
 
 
+async def settled() -> None:
+    """Lets all tasks run until they wait for something else than each other."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 async def names_of(awaitable: Awaitable[None]) -> list[str]:
     task = asyncio.ensure_future(awaitable)
     assert isinstance(task, asyncio.Task)
-    await asyncio.sleep(0.01)
+    await settled()
     frames = stack.waiting_frames(task)
     task.cancel()
     await asyncio.wait([task])
@@ -73,7 +79,7 @@ async def test_two_tasks_that_wait_for_each_other_are_no_endless_way() -> None:
         await asyncio.shield(tasks[number]) if number else await tasks[1]
 
     tasks += [asyncio.create_task(wait_for(1)), asyncio.create_task(wait_for(0))]
-    await asyncio.sleep(0.01)
+    await settled()
     assert len(stack.waiting_frames(tasks[0])) <= 200
     tasks[1].cancel()
     await asyncio.wait(tasks)
@@ -81,7 +87,7 @@ async def test_two_tasks_that_wait_for_each_other_are_no_endless_way() -> None:
 
 async def test_a_line_says_file_line_and_function() -> None:
     task = asyncio.create_task(read(outer_generator))
-    await asyncio.sleep(0.01)
+    await settled()
     told = stack.told(stack.frames_below(stack.waiting_frames(task), "read"), limit=2)
     task.cancel()
     await asyncio.wait([task])

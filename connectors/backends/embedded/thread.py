@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from connectors.backends.embedded.connection import Database
 
 __all__ = ["DatabaseThread"]
 
+_INTERRUPT_AGAIN: Final = 0.05  # seconds
 _CLOSED: Final = "The embedded index is closed; open it again"
 
 P = ParamSpec("P")
@@ -58,15 +61,20 @@ class DatabaseThread:
         """Waits for what was asked for, closes the connection and ends the thread; may be called twice.
 
         Args:
-            interrupt: ends the statement that runs, which then fails, and begins no further one.
+            interrupt: ends the statement that runs, which then fails, and begins no further function.
         """
         first, self._closed = not self._closed, True
         if first:
             self._interrupted = interrupt
-            if interrupt and self._database is not None:
-                self._database.interrupt()
             self._executor.submit(self._disconnect)
-        await asyncio.to_thread(self._executor.shutdown)
+        ending = asyncio.create_task(asyncio.to_thread(self._executor.shutdown))
+        while self._interrupted and not ending.done():
+            # Again and again: between two statements of a function there is nothing to interrupt.
+            if self._database is not None:
+                with suppress(sqlite3.ProgrammingError):  # closed this very moment
+                    self._database.interrupt()
+            await asyncio.wait([ending], timeout=_INTERRUPT_AGAIN)
+        await ending
 
     def _disconnect(self) -> None:
         if self._database is not None:
