@@ -15,7 +15,6 @@ __all__ = [
     "escape_controls",
     "format_duration",
     "format_size",
-    "iso_utc",
     "nearest",
     "parse_duration",
     "parse_size",
@@ -186,25 +185,10 @@ class Backoff:
         self._ceiling = min(self._maximum, self._ceiling * self._factor)
         return jitter + max(0.0, retry_after or 0.0)
 
-    def reset(self) -> None:
-        """Starts over at `initial`: the last try succeeded."""
-        self._ceiling = self._initial
-
 
 def utc_now() -> datetime:
     """Returns the present time, aware, in UTC."""
     return datetime.now(UTC)
-
-
-def iso_utc(moment: datetime) -> str:
-    """Returns an aware time as ISO 8601 in UTC, always with microseconds, so that texts sort as times do.
-
-    Raises:
-        ValueError: the time has no time zone, so that its instant would be a guess.
-    """
-    if moment.tzinfo is None:
-        raise ValueError(f"{moment.isoformat()} has no time zone; give an aware datetime")
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def truncate(text: str, limit: int) -> str:

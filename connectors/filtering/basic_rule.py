@@ -20,8 +20,6 @@ with the id `DEFAULT` that excludes.
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -197,15 +195,6 @@ class BasicRuleEngine:
             if matches(document):
                 return rule
         return self.default
-
-    def fingerprint(self) -> str:
-        """Returns a digest of what the rules say, as 32 hexadecimal digits.
-
-        It stays the same over restarts, renumbering and new ids, and changes with every condition, policy or sequence.
-        """
-        said = [[rule.policy, rule.field, rule.rule, rule.value] for rule in self.rules]
-        text = json.dumps([said, self.default.policy])
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def is_default(record: Mapping[str, Any]) -> bool:

@@ -169,34 +169,6 @@ def test_a_rule_reads_as_a_sentence() -> None:
     assert str(DEFAULT_RULE) == "include everything else (default rule)"
 
 
-# Fingerprint
-
-
-def test_the_fingerprint_is_stable() -> None:
-    engine = BasicRuleEngine.from_records([record("1", order=1), record("2", order=2, value="y")])
-    assert engine.fingerprint() == "6f56f5975ca3918241f9037df031fa2b"
-    renumbered = [record("z", order=20, value="y"), record("a", order=10), {"id": "DEFAULT", "policy": "include"}]
-    assert BasicRuleEngine.from_records(renumbered).fingerprint() == engine.fingerprint()
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"policy": "include"},
-        {"field": "q"},
-        {"rule": "contains"},
-        {"value": "z"},
-        {"order": 3},
-    ],
-)
-def test_the_fingerprint_changes_with_what_the_rules_say(changes: dict[str, Any]) -> None:
-    second = record("2", order=2, value="y")
-    before = BasicRuleEngine.from_records([record(), second])
-    assert BasicRuleEngine.from_records([record(**changes), second]).fingerprint() != before.fingerprint()
-    with_default = [record(), second, {"id": "DEFAULT", "policy": "exclude"}]
-    assert BasicRuleEngine.from_records(with_default).fingerprint() != before.fingerprint()
-
-
 # Fields
 
 
