@@ -107,6 +107,9 @@ class Filter(dict[str, Any]):
 _OWN: Final = frozenset({"id", "version", "extra"})
 _MILLISECONDS: Final = 1e11  # as large a number of seconds is a year that nobody writes
 _LARGEST: Final = 2**63
+_DIGITS: Final = re.compile(r"\d{10,}", re.ASCII)
+#: Characters of what `format_time` writes.
+_LENGTH: Final = len("2000-01-01T00:00:00.000000+00:00")
 
 
 class _Record:
@@ -137,11 +140,10 @@ class _Record:
     def to_record(self) -> dict[str, Any]:
         """Returns the documented shape, without id and version."""
         record = dict(self.extra)  # type: ignore[attr-defined]  # every subclass has it
-        for item in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
-            # What could not be read stays as somebody wrote it.
-            if item.name not in _OWN and item.name not in record:
-                value = getattr(self, item.name)
-                record[item.name] = format_time(value) if isinstance(value, datetime) else value
+        for name in _readers(type(self)):
+            if name not in record:  # what could not be read stays as somebody wrote it
+                value = getattr(self, name)
+                record[name] = format_time(value) if isinstance(value, datetime) else value
         return record
 
     @property
@@ -193,11 +195,13 @@ def parse_time(value: Any) -> datetime:
 
     Raises ValueError, TypeError, OverflowError or OSError for what is no time.
     """
+    if type(value) is str and len(value) == _LENGTH and value.endswith("+00:00"):
+        return datetime.fromisoformat(value)  # as we write it; lists of records are full of them
     if isinstance(value, bool):
         raise TypeError("a time")
     if isinstance(value, datetime):
         moment = value
-    elif isinstance(value, str) and not re.fullmatch(r"\d{10,}", value, re.ASCII):
+    elif isinstance(value, str) and not _DIGITS.fullmatch(value):
         moment = datetime.fromisoformat(value)
     else:
         number = float(value)

@@ -43,6 +43,10 @@ class SourceCatalog:
         """Service type → `module:Class`."""
         return self._paths
 
+    def loaded(self, service_type: str) -> type[BaseDataSource] | None:
+        """Returns the class if it is loaded already."""
+        return self._loaded.get(service_type)
+
     def get(self, service_type: str) -> type[BaseDataSource]:
         """Returns the class.
 

@@ -75,8 +75,9 @@ class LiveSources:
             ConfigurationError: it cannot be imported.
             Exception: whatever its constructor raises.
         """
-        # Importing a source's library blocks for a while.
-        source_class = await self._runtime.in_thread(self._catalog.get, connector.service_type)
+        source_class = self._catalog.loaded(connector.service_type)
+        if source_class is None:  # importing a source's library blocks for a while
+            source_class = await self._runtime.in_thread(self._catalog.get, connector.service_type)
         values = declared.configuration if declared is not None else recorded_values(connector)
         max_file_size = config.extraction.max_file_size
         made_of = (source_class, values, connector.features, config.base_dir, max_file_size)

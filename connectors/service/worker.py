@@ -22,7 +22,7 @@ from connectors.byoc import (
     SyncJob,
     TriggerMethod,
 )
-from connectors.config import Config, ConnectorConfig
+from connectors.config import Config
 from connectors.errors import ConflictError, ConnectorsError, NotFoundError, describe
 from connectors.logger import mask
 from connectors.service.catalog import SourceCatalog
@@ -60,6 +60,7 @@ class Worker:
         self._services = services
         self._catalog = catalog
         self._config = config
+        self._by_id = {item.id: item for item in config.connectors}
         self._metrics = metrics
         self._sources = LiveSources(catalog, services.runtime)
         self._stop = asyncio.Event()
@@ -74,6 +75,7 @@ class Worker:
     def configure(self, config: Config) -> None:
         """Takes a new configuration; running jobs keep the one they started with."""
         self._config = config
+        self._by_id = {item.id: item for item in config.connectors}
         self._services = replace(self._services, service=config.service, sync=config.sync)
 
     # Claiming
@@ -230,7 +232,7 @@ class Worker:
     # Running
 
     async def _run(self, job: SyncJob, connector: Connector, lease: Lease) -> None:
-        config, declared = self._config, self._declared(connector.id)
+        config, declared = self._config, self._by_id.get(connector.id)
         own_ratio = declared.max_delete_ratio if declared is not None else None
         own_readers = declared.readers if declared is not None else None
         run = JobRun(
@@ -261,9 +263,6 @@ class Worker:
             self.running.pop(connector.id, None)
             self.freed.set()
             self.on_change()
-
-    def _declared(self, connector_id: str) -> ConnectorConfig | None:
-        return next((item for item in self._config.connectors if item.id == connector_id), None)
 
     # Ending
 

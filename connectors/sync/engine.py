@@ -143,7 +143,8 @@ class Sync:
             context.logger.info("goes on behind %s documents", counters.read)
             if saved["job"] == context.job.id:
                 self._progress = Progress(counters)
-        await self._in_thread(self._open_seen, saved if resumes else None)
+        if resumes or context.source.resumable:
+            await self._in_thread(self._open_seen, saved if resumes else None)
         if resumes and self._seen is not None:
             self._due = Checkpointed(self._checkpoint, self._seen.length)
 
@@ -182,6 +183,7 @@ class Sync:
             runtime=context.runtime,
             guard=context.lease,
             watch=context.watch,
+            group=group,
         )
         pipeline = Pipeline(
             context,
@@ -194,16 +196,15 @@ class Sync:
             group=group,
             first_version=self._lease.epoch << _EPOCH_SHIFT,
         )
-        helpers = [group.create_task(writer.run()) for _ in range(context.config.writes_in_flight)]
-        helpers.append(group.create_task(self._tick(pipeline, writer)))
+        ticking = group.create_task(self._tick(pipeline, writer))
         resumed = self._checkpoint is not None
         result = SyncResult(Counters(), suspended=True, incomplete=pipeline.incomplete, resumed=resumed)
         try:
             await self._work(group, pipeline, writer, result)
         except Exception:  # what was read before shall still be written and checkpointed
-            await self._finish(pipeline, writer, helpers, result)
+            await self._finish(pipeline, writer, ticking, result)
             raise
-        await self._finish(pipeline, writer, helpers, result)
+        await self._finish(pipeline, writer, ticking, result)
         return result
 
     async def _work(self, group: asyncio.TaskGroup, pipeline: Pipeline, writer: BulkWriter, result: SyncResult) -> None:
@@ -222,21 +223,22 @@ class Sync:
             read = self._progress.total().read
             guard_deletion(context, self._ledger, read=read, kept=pipeline.kept, dropped=pipeline.dropped)
             self._dead_letters.forget_vanished()
-            if not await self._until_stopped(group, pipeline, pipeline.delete_vanished):
-                return
-            if not await self._drain(pipeline, writer):
-                return
+            if self._ledger.vanished_count:
+                if not await self._until_stopped(group, pipeline, pipeline.delete_vanished):
+                    return
+                if not await self._drain(pipeline, writer):
+                    return
         self._progress.finish()
         self._completed, result.suspended = True, False
 
     async def _finish(
-        self, pipeline: Pipeline, writer: BulkWriter, helpers: list[asyncio.Task[None]], result: SyncResult
+        self, pipeline: Pipeline, writer: BulkWriter, ticking: asyncio.Task[None], result: SyncResult
     ) -> None:
         """Ends what is under way, and stores what was reached."""
         if result.suspended:
             await self._drain(pipeline, writer, stopping=True)
         async with self._committing:  # cut short, a commit of the ticker might overtake ours
-            tasks = [*helpers, *pipeline.downloads]
+            tasks = [ticking, *writer.tasks, *pipeline.downloads]
             for task in tasks:
                 task.cancel()
         await asyncio.wait(tasks)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -89,6 +90,14 @@ def _read_header(folder: Path) -> dict[str, Any] | None:
         return None
     keys = {"uuid", "epoch", "fingerprint", "file", "checksum"}
     return record if isinstance(record, dict) and keys <= record.keys() else None
+
+
+def _remove(folder: Path, endings: tuple[str, ...], *, but: str | None = None) -> None:
+    """Removes the files of a folder, which may be missing, whose names end so."""
+    with suppress(FileNotFoundError), os.scandir(folder) as found:
+        for entry in found:
+            if entry.name.endswith(endings) and entry.name != but:
+                Path(entry).unlink(missing_ok=True)
 
 
 def _checksum(path: Path) -> str:
@@ -198,9 +207,7 @@ class Ledger:
 
     def open(self, header: LedgerHeader) -> bool:
         """Maps the stored arrays if they are whole, and valid for the job before this one; returns whether they are."""
-        for pattern in ("*.new", "*.log", "*.stamps"):  # of a job that was killed
-            for path in self._folder.glob(pattern):
-                path.unlink(missing_ok=True)
+        _remove(self._folder, (".new", ".log", ".stamps"))  # of a job that was killed
         record = _read_header(self._folder)
         if record is None or record["uuid"] != header.uuid or record["epoch"] != header.epoch:
             return False
@@ -320,9 +327,7 @@ class Ledger:
             "checksum": self._checksum, "recheck_at": self.recheck_at,
         }  # fmt: skip
         _write_header(self._folder, record)
-        for path in self._folder.glob("*.bin"):
-            if path.name != self._name:
-                path.unlink(missing_ok=True)
+        _remove(self._folder, (".bin",), but=self._name)
         return repeats
 
     def _map_merged(self, log: LedgerLog, name: str) -> int:

@@ -82,6 +82,10 @@ class BulkWriter:
 
     Args:
         guard: called before each request; raises LeaseLostError when the worker must stop sending.
+        group: where the tasks that write run, as many as requests may be in flight; begun when there is work for them.
+
+    Attributes:
+        tasks: those that were begun; they write until they are cancelled.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class BulkWriter:
         limit: FlightLimit,
         runtime: Runtime,
         guard: Callable[[], object],
+        group: asyncio.TaskGroup,
         watch: Watch | None = None,
     ) -> None:
         self._destination = destination
@@ -107,6 +112,9 @@ class BulkWriter:
         self._limit = limit
         self._runtime = runtime
         self._guard = guard
+        self._group = group
+        self.tasks: list[asyncio.Task[None]] = []
+        self._idle = 0
         self._watch = watch or Watch()
         self._batch = _Batch()
         self._begun = 0.0
@@ -143,6 +151,8 @@ class BulkWriter:
             self._wait(len(self._batch.operations))
             self._batch = _Batch()
             self._work.set()
+            if self._idle < len(self._ready) and len(self.tasks) < self._config.writes_in_flight:
+                self.tasks.append(self._group.create_task(self._run()))
 
     def flush_if_older(self, seconds: float) -> None:
         """Hands a partial batch over that has waited this long."""
@@ -166,12 +176,14 @@ class BulkWriter:
 
     # Writers' side
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         """Writes batches until cancelled; several of these run at once."""
         while True:
             while not self._ready:
                 self._work.clear()
+                self._idle += 1
                 await self._work.wait()
+                self._idle -= 1
             batch = self._ready.popleft()
             what = f"writing {len(batch.operations):,} documents ({format_size(batch.size)}) to {self._handle.index}"
             with self._watch.doing(what) as doing:

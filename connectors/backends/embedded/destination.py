@@ -60,7 +60,8 @@ class EmbeddedDestination:
 
     async def prepare(self, spec: IndexSpec) -> IndexInfo:
         """Creates the index when it is missing and says what it is. Language and pipeline mean nothing here."""
-        return await self._writer.run(writing.prepare_index, spec.name)
+        found = await self._reader.run(writing.find_info, spec.name)  # which waits for no write
+        return await self._writer.run(writing.prepare_index, spec.name) if found is None else found
 
     async def info(
         self,
