@@ -175,11 +175,7 @@ async def test_stamps_are_never_half_read(server: SearchServer) -> None:
         for start in range(0, len(operations), PAGE // 2):
             assert not (await backend.destination.write(handle, operations[start : start + PAGE // 2])).failures
         wanted = sorted(operation.digest for operation in operations)
-<<<<<<< HEAD
-        faults: list[Fault] = [Drop("after"), Cut(), Respond(503)]
-=======
         faults: tuple[Fault, ...] = (Drop("after"), Cut(), Respond(503))
->>>>>>> ddf26d2 (Names of workers in containers with one host name are told apart; a lease held outside a job outlasts a store that fails in passing; an import that outlasts its declaration does no harm)
         proxy.add(*(Rule(fault, searching, times=None, chance=0.04) for fault in faults))
 
         async def read() -> list[bytes]:

@@ -73,7 +73,7 @@ async def test_junk_among_the_records_hides_nothing(backend: ServerBackend) -> N
 async def test_an_index_of_records_that_is_deleted_meanwhile_gets_its_mapping_again(
     server: SearchServer, backend: ServerBackend, deleted: str
 ) -> None:
-    """The next write would create it with whatever mapping, so that nothing is found in it and nothing can be mended."""
+    """The next write would create it with whatever mapping: nothing is found in it, and nothing can be mended."""
     store = backend.store
     connector = Connector(id="one", service_type="directory", index_name="things")
     await store.put_connector(connector)

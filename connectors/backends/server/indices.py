@@ -68,8 +68,8 @@ class Indices:
         """Creates the index when it is missing, adds what our writes need, and says what it is.
 
         Raises:
-            ConfigurationError: it holds records, is a data stream, an alias without one index to write to, has a field of the stamp's
-                name that is something else, or the language or the pipeline does not exist.
+            ConfigurationError: it holds records, is a data stream, an alias without one index to write to, has a field
+                of the stamp's name that is something else, or the language or the pipeline does not exist.
         """
         for _ in range(_TRIES):
             index = await self._describe(spec.name)
