@@ -16,11 +16,13 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol
 
+from connectors.backends.stored import Claim, ConnectorState, DeadLetter, Lease
 from connectors.byoc import Connector, JobType, SyncJob, TriggerMethod
 
 __all__ = [
     "DIGEST_SIZE",
     "HASH_SIZE",
+    "Claim",
     "ConnectorState",
     "DeadLetter",
     "Destination",
@@ -219,61 +221,6 @@ class Destination(Documents, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to run a connector's content sync. `epoch` grows with each claim and fences off earlier owners."""
-
-    connector_id: str
-    worker: str
-    epoch: int
-    expires_at: float  # seconds since the Unix epoch
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectorState:
-    """What the connector protocol does not know of a connector.
-
-    Attributes:
-        epoch: of the last claim.
-        worker: owner of the lease, None when nobody holds it.
-        expires_at: end of the lease, seconds since the Unix epoch.
-        data: what the sync keeps between jobs: checkpoint, fingerprints, what the ledger is valid for.
-    """
-
-    connector_id: str
-    epoch: int = 0
-    worker: str | None = None
-    expires_at: float = 0.0
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A document that could not be indexed, kept whole. One per connector and `_id`; a newer one replaces it.
-
-    Attributes:
-        operation: what failed: "index", "delete", "update" or "download".
-        body: the document as JSON bytes, without a file that could not be fetched; None where there is none.
-        version, content_hash, fingerprint: of the operation that was refused, to send it again just as it was.
-    """
-
-    connector_id: str
-    id: str
-    operation: str
-    reason: str
-    job_id: str
-    created_at: datetime
-    body: bytes | None = None
-    version: int | None = None
-    content_hash: bytes | None = None
-    fingerprint: str = ""
-
-    @property
-    def replayable(self) -> bool:
-        """Whether the operation is there in full."""
-        return self.version is not None and (self.body is not None or self.operation == "delete")
-
-
 class JobStore(Protocol):
     """What a sync writes of its job."""
 
@@ -285,9 +232,13 @@ class JobStore(Protocol):
         job: Mapping[str, Any] | None = None,
         connector: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
+        release: bool = False,
     ) -> None:
         """Changes fields of job, connector record and state data (top-level keys; None removes one) in one step,
-        durable on return; raises LeaseLostError, and changes nothing, when the lease's epoch is not the last."""
+        durable on return; raises LeaseLostError, and changes nothing, when the lease's epoch is not the last.
+
+        With `release` the lease is given back once all of that is done, as `Store.release` does it.
+        """
         ...
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
@@ -337,6 +288,24 @@ class Store(JobStore, Protocol):
 
     async def acquire(self, connector_id: str, worker: str, *, ttl: float, now: float) -> Lease | None:
         """Takes the lease with the next epoch, by compare-and-set; None while another worker's has not expired."""
+        ...
+
+    async def claim(
+        self,
+        job: SyncJob,
+        connector: Connector,
+        worker: str,
+        *,
+        ttl: float,
+        now: float,
+        job_changes: Mapping[str, Any],
+        connector_changes: Mapping[str, Any],
+    ) -> Claim | None:
+        """Takes the lease of the job's connector, as `acquire` does, and changes fields of both records in that step.
+
+        None when another worker's lease has not expired, or when job or connector is no longer the version that is
+        given. Nothing was changed then; but where they are changed at that very moment, the epoch may have grown.
+        """
         ...
 
     async def renew(self, lease: Lease, *, ttl: float, now: float) -> Lease:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
-from connectors.backends.ports import IndexInfo, IndexSpec, Lease
+from connectors.backends.ports import Claim, IndexInfo, IndexSpec
 from connectors.backends.records import connector_snapshot
 from connectors.byoc import Connector, Filter, JobStatus, JobType, SyncJob, TriggerMethod
 from connectors.errors import (
     ConfigurationError,
-    ConflictError,
     InvalidFilteringError,
     LeaseLostError,
-    RetryableError,
     StalledError,
     SyncCanceledError,
     SyncError,
-    describe,
 )
 from connectors.filtering.validation import FilterValidationState
 from connectors.logger import ConnectorLogger
@@ -30,7 +28,7 @@ from connectors.service.lease import LeaseKeeper
 from connectors.service.live import CleanRun, LiveSource
 from connectors.service.outcome import Outcome
 from connectors.service.registry import configuration_fingerprint, fingerprints
-from connectors.service.services import Services, give_back
+from connectors.service.services import Services, give_back, keep_ledger
 from connectors.service.watchdog import Watchdog
 from connectors.source import BaseDataSource
 from connectors.sync.context import ReaderPlan, SyncContext, SyncResult
@@ -39,7 +37,7 @@ from connectors.sync.reading import ReaderJob, run_reader
 from connectors.sync.watch import Watch
 from connectors.utils import format_duration
 
-__all__ = ["JobRun"]
+__all__ = ["JobRun", "beginning"]
 
 #: Seconds beyond the time to drain after which a job that was asked to suspend is cut short.
 _GRACE: Final = 5.0
@@ -47,11 +45,27 @@ _GRACE: Final = 5.0
 _PATIENCE: Final = 30.0
 
 
+def beginning(job: SyncJob, connector: Connector, worker: str, now: datetime) -> dict[str, Mapping[str, Any]]:
+    """Returns what a claim changes of both records: the job is in progress from then on."""
+    changes: dict[str, Any] = {
+        "status": JobStatus.IN_PROGRESS,
+        "started_at": job.started_at or now,
+        "last_seen": now,
+        "error": None,
+        "stalled": None,
+        "worker_hostname": worker,
+    }
+    if "index_name" not in job.connector:  # somebody else wrote no more of it than its id
+        changes["connector"] = {**connector_snapshot(connector), **job.connector}
+    seen = {"last_sync_status": JobStatus.IN_PROGRESS, "last_sync_error": None, "last_seen": now}
+    return {"job_changes": changes, "connector_changes": seen}
+
+
 class JobRun:
-    """Runs one job whose lease this worker has just taken; not used twice.
+    """Runs one job that this worker has just claimed; not used twice.
 
     Args:
-        connector: its record as it is now.
+        resumed: an earlier run of the job began it.
         rules: the sync rules of `config.yml`; None: there is only the record.
         source: gives the source object.
         readers: processes that may read the source at the same time.
@@ -61,10 +75,9 @@ class JobRun:
     def __init__(
         self,
         services: Services,
-        connector: Connector,
-        job: SyncJob,
-        lease: Lease,
+        claimed: Claim,
         *,
+        resumed: bool,
         source: Callable[[], Awaitable[LiveSource]],
         rules: DeclaredRules | None,
         max_delete_ratio: float,
@@ -72,10 +85,9 @@ class JobRun:
         stop: asyncio.Event,
     ) -> None:
         self._services = services
-        self._connector = connector
-        self._job = job
-        self._resumed = job.started_at is not None
-        self._lease = lease
+        self._connector, self._job, self._lease = connector, job, lease = claimed.connector, claimed.job, claimed.lease
+        self._state = claimed.state
+        self._resumed = resumed
         self._source = source
         self._declared_rules = rules
         self._filtering = Filter()
@@ -85,8 +97,8 @@ class JobRun:
         self._halt = asyncio.Event()  # the sync is to drain and return: the worker stops, or the sync hangs
         self._stalled: StalledError | None = None
         self._watch = Watch()
-        self._begun = False
         self._written = False
+        self._ended: SyncJob | None = None
         self._conditions: tuple[Any, ...] = ()
         self._live: LiveSource | None = None
         self._logger = ConnectorLogger(logging.getLogger("connectors.sync"), connector.id, job.id)
@@ -99,8 +111,8 @@ class JobRun:
             runtime=services.runtime,
         )
 
-    async def run(self) -> SyncJob:
-        """Runs the job to an end that is stored, and returns its record.
+    async def run(self) -> SyncJob | None:
+        """Runs the job to an end that is stored, and returns the job as it is since; None when it is another worker's.
 
         Raises:
             ConnectorsError: the end could not be stored. The job is then in progress without a lease, and the next
@@ -114,10 +126,11 @@ class JobRun:
             keeping.cancel()
             await asyncio.wait([keeping])
             self._keeper.end()
-            await give_back(services, self._lease, written=self._written)
+            if self._ended is None:  # else the lease went with the end
+                await give_back(services, self._lease, written=self._written)
         if not keeping.cancelled() and (error := keeping.exception()) is not None:
             raise error
-        return await services.store.job(self._job.id)
+        return self._ended
 
     async def _run_watched(self, keeping: asyncio.Task[None]) -> None:
         """Runs the sync as a task of its own; a wish to cancel, a lost lease, or the end of the worker end it."""
@@ -185,6 +198,8 @@ class JobRun:
             told=self._services.told,
             logger=self._logger,
         )
+        if not self._written:
+            await keep_ledger(self._services, self._lease)
         cut_short = not running.done() or running.cancelled()
         error = None if cut_short else running.exception()
         try:
@@ -193,8 +208,6 @@ class JobRun:
             self._keeper.lease()
             if (error is not None or cut_short) and self._keeper.cancel_requested.is_set():
                 await outcome.fail(SyncCanceledError("cancelled by the operator"))
-            elif isinstance(error, RetryableError) and not self._begun:
-                self._logger.warning("%s (tried again)", describe(error))  # it may even have ended: the next look tells
             elif error is not None:
                 await outcome.fail(error)
             elif self._stalled is not None and (cut_short or ((result := running.result()) and result.suspended)):
@@ -202,16 +215,14 @@ class JobRun:
             elif not cut_short:
                 await self._succeed(outcome, running.result())
             elif self._stop.is_set():
-                if self._begun:
-                    await outcome.suspend()
+                await outcome.suspend()
             else:
                 await outcome.fail(SyncError("a part of the sync was cancelled, and nobody asked for it"))
+            self._ended = outcome.ended
         except LeaseLostError as lost:
             self._logger.warning("%s", lost)
 
     async def _succeed(self, outcome: Outcome, result: SyncResult | None) -> None:
-        if not self._begun:
-            return
         if result is not None and result.suspended:
             await outcome.suspend()
             return
@@ -224,9 +235,7 @@ class JobRun:
     # The sync itself
 
     async def _sync(self) -> SyncResult | None:
-        """Runs the sync; None when nothing changed since the last one, or when the job has ended already."""
-        if not await self._begin():
-            return None
+        """Runs the sync; None when nothing changed since the last one."""
         live = self._live = await self._source()
         self._check_possible(live.source)
         self._filtering = await self._rules(live.source)
@@ -243,7 +252,6 @@ class JobRun:
                 IndexSpec(connector.index_name, connector.language, connector.pipeline)
             )
         self._conditions = self._present_conditions(fingerprint, index)
-        state = await services.store.state(connector.id)
         self._written = True
         # Not before: of one that cannot even begin, the log says that alone.
         self._logger.info("%s sync %s", self._job.job_type, "goes on" if self._resumed else "starts")
@@ -257,7 +265,7 @@ class JobRun:
                 store=services.store,
                 index=index,
                 lease=self._keeper.lease,
-                state=state,
+                state=self._state,
                 config=services.sync,
                 runtime=services.runtime,
                 folder=services.folder(connector.id),
@@ -283,36 +291,6 @@ class JobRun:
         name = f"reader of {self._connector.id}"
         in_thread = self._services.runtime.in_thread
         return ReaderPlan(self._readers, lambda: in_thread(start_child, run_reader, name, job))
-
-    async def _begin(self) -> bool:
-        """Puts the job in progress, unless it ended in the meantime; raises SyncCanceledError when it is to end."""
-        services, now = self._services, self._services.runtime.now()
-        lease = self._keeper.lease()
-        changes: dict[str, Any] = {
-            "status": JobStatus.IN_PROGRESS,
-            "started_at": self._job.started_at or now,
-            "last_seen": now,
-            "error": None,
-            "stalled": None,
-            "worker_hostname": services.worker,
-        }
-        if "index_name" not in self._job.connector:  # somebody else wrote no more of it than its id
-            changes["connector"] = {**connector_snapshot(self._connector), **self._job.connector}
-        startable = (JobStatus.PENDING, JobStatus.SUSPENDED, JobStatus.IN_PROGRESS)
-        try:
-            # Not by the lease alone: whoever cancels a job that waits does not hold it.
-            self._job = await services.store.update_job(self._job.id, changes, statuses=startable)
-        except ConflictError:
-            if (await services.store.job(self._job.id)).ended:
-                return False
-            raise SyncCanceledError("cancelled before it began") from None
-        self._begun = True
-        await services.store.commit(
-            lease,
-            job_id=self._job.id,
-            connector={"last_sync_status": JobStatus.IN_PROGRESS, "last_sync_error": None, "last_seen": now},
-        )
-        return True
 
     def _check_possible(self, source: BaseDataSource) -> None:
         """Raises ConfigurationError for a job that somebody else wrote and that cannot run."""

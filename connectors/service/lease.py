@@ -6,15 +6,17 @@ import asyncio
 import os
 import re
 import socket
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from connectors.backends.ports import Lease, Store
-from connectors.byoc import JobStatus
+from connectors.backends.ports import Claim, Lease, Store
+from connectors.byoc import Connector, JobStatus, SyncJob
 from connectors.errors import ConnectorsError, LeaseLostError, NotFoundError
 from connectors.runtime import Runtime
 
-__all__ = ["LeaseKeeper", "acquire", "died_here", "own_name"]
+__all__ = ["LeaseKeeper", "acquire", "claim", "died_here", "own_name"]
 
 #: Sending stops this part of the lease before it ends, for clocks differ and requests take time.
 _MARGIN: Final = 0.2
@@ -49,16 +51,43 @@ async def acquire(store: Store, connector_id: str, worker: str, *, ttl: float, n
     What a process of this very machine held that is no longer there (`kill -9`) is taken at once.
     """
     lease = await store.acquire(connector_id, worker, ttl=ttl, now=now)
-    if lease is not None:
-        return lease
+    if lease is None and await _free_of_dead(store, connector_id, ttl=ttl, now=now):
+        lease = await store.acquire(connector_id, worker, ttl=ttl, now=now)
+    return lease
+
+
+async def claim(
+    store: Store,
+    job: SyncJob,
+    connector: Connector,
+    worker: str,
+    *,
+    ttl: float,
+    now: float,
+    job_changes: Mapping[str, Any],
+    connector_changes: Mapping[str, Any],
+) -> Claim | None:
+    """Takes a job with the lease of its connector, see `Store.claim`; from the dead as `acquire` does."""
+    take = partial(
+        store.claim, job, connector, worker, ttl=ttl, now=now, job_changes=job_changes,
+        connector_changes=connector_changes,
+    )  # fmt: skip
+    claimed = await take()
+    if claimed is None and await _free_of_dead(store, connector.id, ttl=ttl, now=now):
+        claimed = await take()
+    return claimed
+
+
+async def _free_of_dead(store: Store, connector_id: str, *, ttl: float, now: float) -> bool:
+    """Gives a lease back in the name of a process of this machine that is no longer there; False when it is none."""
     holder = (await store.state(connector_id)).worker
     if holder is None or not died_here(holder):
-        return None
+        return False
     inherited = await store.acquire(connector_id, holder, ttl=ttl, now=now)
     if inherited is None:
-        return None
+        return False
     await store.release(inherited)
-    return await store.acquire(connector_id, worker, ttl=ttl, now=now)
+    return True
 
 
 def died_here(worker: str) -> bool:

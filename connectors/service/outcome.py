@@ -62,13 +62,17 @@ _REMINDER: Final = 80
 class Outcome:
     """Stores the end of one run of a job.
 
-    Every method raises LeaseLostError, and has stored nothing, when the job is another worker's by now.
+    The lease is given back in the same step. Every method raises LeaseLostError, and has stored nothing, when the job
+    is another worker's by now.
 
     Args:
         job: its record as it was when this run began.
         lease: returns the lease; raises LeaseLostError.
         patience: seconds for which a store that fails in passing is tried again.
         told: connector → the last error that the log of this process told of it; kept here.
+
+    Attributes:
+        ended: the job with the end that was stored; None before.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class Outcome:
         self._patience = patience
         self._told = told
         self._logger = logger
+        self.ended: SyncJob | None = None
 
     async def complete(self, result: SyncResult | None) -> None:
         """The job did all there was to do; None: the source said that nothing changed."""
@@ -256,11 +261,14 @@ class Outcome:
         self, job: Mapping[str, Any], connector: Mapping[str, Any], state: Mapping[str, Any] | None = None
     ) -> None:
         await patiently(
-            lambda: self._store.commit(self._lease(), job_id=self._job.id, job=job, connector=connector, state=state),
+            lambda: self._store.commit(
+                self._lease(), job_id=self._job.id, job=job, connector=connector, state=state, release=True
+            ),
             what="storing how the sync ended",
             seconds=self._patience,
             runtime=self._runtime,
         )
+        self.ended = self._job.with_(**job)
 
 
 def _read(job: SyncJob) -> int:

@@ -18,7 +18,7 @@ from connectors.sync.ledger import carry_ledger_over
 from connectors.sync.limits import FlightLimit
 from connectors.sync.patience import patiently
 
-__all__ = ["Services", "give_back"]
+__all__ = ["Services", "give_back", "keep_ledger"]
 
 #: Seconds for which giving a lease back is tried.
 _RELEASING: Final = 5.0
@@ -52,6 +52,13 @@ class Services:
         return self.data_dir / "ledgers" / name
 
 
+async def keep_ledger(services: Services, lease: Lease) -> None:
+    """Keeps the ledger true for the next claim, when nothing was written under this one; before it is given back."""
+    folder = services.folder(lease.connector_id)
+    with suppress(OSError):  # a full disk, say: the next job reads what the index holds
+        await services.runtime.in_thread(carry_ledger_over, folder, lease.epoch - 1, lease.epoch)
+
+
 async def give_back(services: Services, lease: Lease, *, written: bool) -> None:
     """Releases a lease. When nothing was `written` under it, the ledger stays true for the next claim.
 
@@ -59,9 +66,7 @@ async def give_back(services: Services, lease: Lease, *, written: bool) -> None:
     """
     try:
         if not written:
-            folder = services.folder(lease.connector_id)
-            with suppress(OSError):  # a full disk, say: the next job reads what the index holds
-                await services.runtime.in_thread(carry_ledger_over, folder, lease.epoch - 1, lease.epoch)
+            await keep_ledger(services, lease)
     finally:
         with suppress(SuspendSync):
             await patiently(

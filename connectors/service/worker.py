@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from connectors.backends.ports import Lease
+from connectors.backends.ports import Claim
 from connectors.byoc import (
     ACTIVE_JOB_STATUSES,
     CONTENT_JOB_TYPES,
@@ -26,8 +26,8 @@ from connectors.config import Config
 from connectors.errors import ConflictError, ConnectorsError, NotFoundError, describe
 from connectors.logger import mask
 from connectors.service.catalog import SourceCatalog
-from connectors.service.job_run import JobRun
-from connectors.service.lease import acquire, died_here
+from connectors.service.job_run import JobRun, beginning
+from connectors.service.lease import acquire, claim, died_here
 from connectors.service.live import LiveSources
 from connectors.service.loops import BREATH
 from connectors.service.metrics import Metrics
@@ -142,23 +142,15 @@ class Worker:
             job, connector = self.found.popleft()
             if job.connector_id in self.running:
                 continue
-            if anew and connector is not None:
-                connector = await self._present(job, connector.id)
-                if connector is None:
-                    continue
-            await self._look(job, connector)
+            if not (anew and await self._is_blocked(job)):
+                await self._look(job, connector)
 
-    async def _present(self, job: SyncJob, connector_id: str) -> Connector | None:
-        """Returns the connector's record as it is by now; None when the job is to wait for the next look."""
-        store = self._services.store
-        if job.job_type == JobType.INCREMENTAL:
-            others = await store.jobs(connector_id=connector_id, statuses=UNFINISHED_JOB_STATUSES)
-            if any(_blocks(other) for other in others):
-                return None
-        try:
-            return await store.connector(connector_id)
-        except NotFoundError:
-            return None
+    async def _is_blocked(self, job: SyncJob) -> bool:
+        """Whether the job has to wait for another one of its connector by now."""
+        if job.job_type != JobType.INCREMENTAL:
+            return False
+        others = await self._services.store.jobs(connector_id=job.connector_id, statuses=UNFINISHED_JOB_STATUSES)
+        return any(_blocks(other) for other in others)
 
     def _capacity(self) -> int:
         return min(self._config.service.max_concurrent_syncs, self.allowed)
@@ -184,6 +176,35 @@ class Worker:
         held = connector.paused and job.trigger_method == TriggerMethod.SCHEDULED and not _is_unwanted(job)
         if held and job.status in {JobStatus.PENDING, JobStatus.SUSPENDED}:
             return
+        refusal = _refusal(job, connector)
+        if _is_unwanted(job) or is_orphaned(connector):
+            await self._put_away(job, connector, JobStatus.CANCELED, None)
+        elif refusal is not None:
+            await self._put_away(job, connector, JobStatus.ERROR, refusal)
+        elif held:  # its worker died, and the connector was paused since
+            await self._put_away(job, connector, JobStatus.SUSPENDED, None)
+        else:
+            await self._take(job, connector)
+
+    async def _take(self, job: SyncJob, connector: Connector) -> None:
+        """Claims the job and runs it, unless job or connector have changed since they were read: the next look sees."""
+        services = self._services
+        claimed = await claim(
+            services.store,
+            job,
+            connector,
+            services.worker,
+            ttl=services.service.lease,
+            now=services.runtime.time(),
+            **beginning(job, connector, services.worker, services.runtime.now()),
+        )
+        if claimed is not None:
+            run = self._run(claimed, resumed=job.started_at is not None)
+            self.running[connector.id] = asyncio.create_task(run)
+            self.on_change()
+
+    async def _put_away(self, job: SyncJob, connector: Connector, status: JobStatus, reason: str | None) -> None:
+        """Drops a job, alone with its connector."""
         services = self._services
         # Since the list was read another worker may have run the job; a claim in vain costs a rebuilt ledger.
         if (await services.store.job(job.id)).version != job.version:
@@ -191,20 +212,9 @@ class Worker:
         lease = await acquire(
             services.store, connector.id, services.worker, ttl=services.service.lease, now=services.runtime.time()
         )
-        if lease is None:
-            return
-        refusal = _refusal(job, connector)
-        if _is_unwanted(job) or is_orphaned(connector):
-            await self._drop(job, connector, JobStatus.CANCELED, None)
-        elif refusal is not None:
-            await self._drop(job, connector, JobStatus.ERROR, refusal)
-        elif held:  # its worker died, and the connector was paused since
-            await self._drop(job, connector, JobStatus.SUSPENDED, None)
-        else:
-            self.running[connector.id] = asyncio.create_task(self._run(job, connector, lease))
-            self.on_change()
-            return
-        await give_back(services, lease, written=False)
+        if lease is not None:
+            await self._drop(job, connector, status, reason)
+            await give_back(services, lease, written=False)
 
     async def _drop(self, job: SyncJob, connector: Connector | None, status: JobStatus, reason: str | None) -> None:
         """Gives a job that is not run the status that it has from now on, and says so in its connector's record."""
@@ -231,15 +241,15 @@ class Worker:
 
     # Running
 
-    async def _run(self, job: SyncJob, connector: Connector, lease: Lease) -> None:
+    async def _run(self, claimed: Claim, *, resumed: bool) -> None:
+        connector = claimed.connector
         config, declared = self._config, self._by_id.get(connector.id)
         own_ratio = declared.max_delete_ratio if declared is not None else None
         own_readers = declared.readers if declared is not None else None
         run = JobRun(
             self._services,
-            connector,
-            job,
-            lease,
+            claimed,
+            resumed=resumed,
             source=partial(self._sources.get, connector, declared, config),
             rules=declared_rules(declared, config.secrets) if declared is not None else None,
             max_delete_ratio=config.sync.max_delete_ratio if own_ratio is None else own_ratio,
@@ -249,7 +259,7 @@ class Worker:
         self._metrics.sync_started(connector.id)
         try:
             ended = await run.run()
-            if ended.ended:
+            if ended is not None and ended.ended:
                 self._metrics.job_finished(connector.id, ended.job_type, ended.status, ended.seconds or 0.0)
         except Exception as error:  # the job stays in progress without a lease, so that a later look takes it over
             _logger.error(

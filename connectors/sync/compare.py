@@ -204,6 +204,7 @@ class _Forgetful:
         job: Mapping[str, Any] | None = None,
         connector: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
+        release: bool = False,
     ) -> None:
         """Forgets it."""
 

@@ -244,8 +244,16 @@ class Sync:
         await asyncio.wait(tasks)
         if result.suspended:
             self._progress.abandon()
-        await self._commit(pipeline)
-        await self._save_ledger(result)
+        if self._completed:  # the counters are stored with the end of the job, by the caller
+            await self._dead_letters.flush()
+            self._context.lease()
+        else:
+            await self._commit(pipeline)
+        try:
+            await self._save_ledger(result)
+        except Exception:
+            await self._commit(pipeline)  # such an end has no counters of its own
+            raise
 
     async def _until_stopped(
         self, group: asyncio.TaskGroup, pipeline: Pipeline, work: Callable[[], Awaitable[None]]

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -61,12 +62,16 @@ class SeenLog:
             # A copy: a worker that lost the job, and has not noticed yet, appends to a file that nobody reads.
             before.seek(0)
             path = folder / f"{job_id}.seen"
-            file = path.with_suffix(".new").open("wb+")
-            for start in range(0, needed, _CHUNK):
-                file.write(before.read(min(_CHUNK, needed - start)))
-        log = cls(file, token, length)
-        log.sync()
-        Path(file.name).replace(path)
+            log = cls(path.with_suffix(".new").open("wb+"), token, length)
+            try:
+                for start in range(0, needed, _CHUNK):
+                    log._file.write(before.read(min(_CHUNK, needed - start)))
+                log.sync()
+                log._path.replace(path)
+            except BaseException:  # a full disk, say
+                with suppress(OSError):
+                    log.close()
+                raise
         log._path = path
         return log
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from connectors.backends.ports import ConnectorState, DeadLetter, Lease
+from connectors.backends.ports import Claim, ConnectorState, DeadLetter, Lease
 from connectors.backends.records import (
     JobIds,
     apply_changes,
@@ -74,17 +75,34 @@ class MemoryStore:
 
     async def state(self, connector_id: str) -> ConnectorState:
         """Returns the state; an empty one for a connector that never ran."""
-        state = self._state(connector_id)
-        return replace(state, data=decode(encode(state.data)))
+        return self._copy_of_state(connector_id)
 
     async def acquire(self, connector_id: str, worker: str, *, ttl: float, now: float) -> Lease | None:
         """Takes the lease with the next epoch; None while another worker's has not expired."""
-        state = self._state(connector_id)
-        if state.worker not in {None, worker} and state.expires_at > now:
+        return self._take(connector_id, worker, ttl, now)
+
+    async def claim(
+        self,
+        job: SyncJob,
+        connector: Connector,
+        worker: str,
+        *,
+        ttl: float,
+        now: float,
+        job_changes: Mapping[str, Any],
+        connector_changes: Mapping[str, Any],
+    ) -> Claim | None:
+        """Takes the lease and changes job and connector; None while another worker's has not expired, or when one of
+        them is no longer the version that is given."""
+        held = self._jobs.get(job.id), self._connectors.get(connector.id)
+        if [record.version if record else 0 for record in held] != [job.version, connector.version]:
             return None
-        lease = Lease(connector_id, worker, state.epoch + 1, now + ttl)
-        self._states[connector_id] = replace(state, epoch=lease.epoch, worker=worker, expires_at=lease.expires_at)
-        return lease
+        with self._all_or_nothing():
+            lease = self._take(connector.id, worker, ttl, now)
+            if lease is None:
+                return None
+            changed = self._change_job(job, job_changes), self._change_connector(connector.id, connector_changes)
+            return Claim(lease, *changed, self._copy_of_state(connector.id))
 
     async def renew(self, lease: Lease, *, ttl: float, now: float) -> Lease:
         """Extends it; raises LeaseLostError when it is no longer ours."""
@@ -96,9 +114,7 @@ class MemoryStore:
 
     async def release(self, lease: Lease) -> None:
         """Gives it back; nothing happens when it is no longer ours."""
-        state = self._state(lease.connector_id)
-        if (state.epoch, state.worker) == (lease.epoch, lease.worker):
-            self._states[lease.connector_id] = replace(state, worker=None, expires_at=0.0)
+        self._give_back(lease)
 
     async def commit(
         self,
@@ -108,13 +124,13 @@ class MemoryStore:
         job: Mapping[str, Any] | None = None,
         connector: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
+        release: bool = False,
     ) -> None:
         """Changes fields of job, connector and state data, all or nothing; raises LeaseLostError, or NotFoundError."""
         held = self._state(lease.connector_id)
         if held.epoch != lease.epoch:
             raise _lost(lease)
-        before = self._jobs.copy(), self._connectors.copy()
-        try:
+        with self._all_or_nothing():
             if job:
                 self._change_job(self._job(job_id), job)
             if connector:
@@ -122,9 +138,8 @@ class MemoryStore:
             if state:
                 data = {key: value for key, value in {**held.data, **state}.items() if value is not None}
                 self._states[lease.connector_id] = replace(held, data=decode(encode(data)))
-        except BaseException:
-            self._jobs, self._connectors = before
-            raise
+            if release:
+                self._give_back(lease)
 
     async def create_job(
         self, connector: Connector, job_type: JobType, trigger: TriggerMethod, *, now: datetime, **metadata: Any
@@ -220,6 +235,15 @@ class MemoryStore:
     async def close(self) -> None:
         """Does nothing; what was written can still be looked at."""
 
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        before = self._jobs.copy(), self._connectors.copy(), self._states.copy()
+        try:
+            yield
+        except BaseException:
+            self._jobs, self._connectors, self._states = before
+            raise
+
     def _connector(self, connector_id: str) -> Connector:
         if connector_id not in self._connectors:
             raise NotFoundError(f'There is no connector "{connector_id}"')
@@ -227,6 +251,23 @@ class MemoryStore:
 
     def _state(self, connector_id: str) -> ConnectorState:
         return self._states.get(connector_id, ConnectorState(connector_id))
+
+    def _copy_of_state(self, connector_id: str) -> ConnectorState:
+        state = self._state(connector_id)
+        return replace(state, data=decode(encode(state.data)))
+
+    def _take(self, connector_id: str, worker: str, ttl: float, now: float) -> Lease | None:
+        state = self._state(connector_id)
+        if state.worker not in {None, worker} and state.expires_at > now:
+            return None
+        lease = Lease(connector_id, worker, state.epoch + 1, now + ttl)
+        self._states[connector_id] = replace(state, epoch=lease.epoch, worker=worker, expires_at=lease.expires_at)
+        return lease
+
+    def _give_back(self, lease: Lease) -> None:
+        state = self._state(lease.connector_id)
+        if (state.epoch, state.worker) == (lease.epoch, lease.worker):
+            self._states[lease.connector_id] = replace(state, worker=None, expires_at=0.0)
 
     def _job(self, job_id: str) -> SyncJob:
         if job_id not in self._jobs:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from connectors.backends.ports import ConnectorState, DeadLetter, Lease, Store
+from connectors.backends.ports import Claim, ConnectorState, DeadLetter, Lease, Store
 from connectors.byoc import Connector, JobStatus, JobType, SyncJob, TriggerMethod
 from connectors.errors import ConflictError, LeaseLostError, NotFoundError
 
@@ -217,6 +217,92 @@ async def test_commit_changes_everything_in_one_step(store: Store, connector: Co
     assert changed.version > job.version
     assert (await store.connector("one")).sync_cursor == {"at": 1}
     assert (await store.state("one")).data == {"ledger": "x", "more": [1]}
+
+
+async def test_commit_gives_the_lease_back_with_the_rest(store: Store, connector: Connector) -> None:
+    job = await pending(store, connector)
+    lease = await leased(store)
+    await store.commit(lease, job_id=job.id, job={"status": "completed"}, state={"at": 1}, release=True)
+    assert (await store.job(job.id)).status == JobStatus.COMPLETED
+    assert await store.state("one") == ConnectorState("one", epoch=1, data={"at": 1})
+    await store.commit(lease, job_id=job.id, job={"error": "again"}, release=True)  # as after an answer that was lost
+    second = await leased(store, "w2")
+    with pytest.raises(LeaseLostError):
+        await store.commit(lease, job_id=job.id, release=True)
+    assert (await store.state("one")).worker == second.worker
+
+
+async def test_commit_gives_no_lease_back_when_it_fails(store: Store, connector: Connector) -> None:
+    lease = await leased(store)
+    with pytest.raises(NotFoundError):
+        await store.commit(lease, job_id="missing", job={"error": "x"}, connector={"error": "x"}, release=True)
+    assert (await store.state("one")).worker == lease.worker
+
+
+# Claims
+
+
+async def claimed(
+    store: Store, job: SyncJob, connector: Connector, worker: str = "w1", now: float = 1000
+) -> Claim | None:
+    return await store.claim(
+        job, connector, worker, ttl=30, now=now, job_changes={"status": "in_progress", "started_at": NOW},
+        connector_changes={"last_sync_status": "in_progress"},
+    )  # fmt: skip
+
+
+async def test_a_claim_takes_the_lease_and_changes_both_records(store: Store, connector: Connector) -> None:
+    await store.commit(await leased(store), job_id="", state={"ledger": "x"}, release=True)
+    job = await pending(store, connector)
+    claim = await claimed(store, job, connector)
+    assert claim is not None
+    assert claim.lease == Lease("one", "w1", epoch=2, expires_at=1030)
+    assert (claim.job.status, claim.job.started_at) == (JobStatus.IN_PROGRESS, NOW)
+    assert claim.connector.last_sync_status == JobStatus.IN_PROGRESS
+    assert claim.state == ConnectorState("one", 2, "w1", 1030, {"ledger": "x"})
+    assert (await store.job(job.id), await store.connector("one")) == (claim.job, claim.connector)
+    assert await store.state("one") == claim.state
+    await store.commit(claim.lease, job_id=job.id, job={"status": "completed"})
+
+
+async def test_what_another_worker_holds_is_not_claimed(store: Store, connector: Connector) -> None:
+    job = await pending(store, connector)
+    await leased(store, "w2")
+    assert await claimed(store, job, connector, now=1029.9) is None
+    assert (await store.job(job.id), await store.connector("one")) == (job, connector)
+    assert (await store.state("one")).epoch == 1
+    assert await claimed(store, job, connector, now=1030) is not None
+
+
+async def test_what_has_changed_since_is_not_claimed(store: Store, connector: Connector) -> None:
+    job = await pending(store, connector)
+    changed = await store.update_connector("one", {"name": "another"})
+    assert await claimed(store, job, connector) is None
+    canceled = await store.update_job(job.id, {"status": JobStatus.CANCELED}, statuses=ALL)
+    assert await claimed(store, job, changed) is None
+    assert await claimed(store, canceled.with_(id="missing"), changed) is None
+    assert (await store.job(job.id), await store.connector("one")) == (canceled, changed)
+    assert (await store.state("one")).epoch == 0
+    await store.remove_connector("one")
+    assert await claimed(store, canceled, changed) is None
+
+
+async def test_one_of_many_claims_a_job(store: Store, connector: Connector) -> None:
+    job = await pending(store, connector)
+    claims = await asyncio.gather(*(claimed(store, job, connector, f"w{n}") for n in range(10)))
+    (claim,) = [claim for claim in claims if claim is not None]
+    assert (await store.state("one")).worker == claim.lease.worker
+    assert claim.lease.epoch == 1
+
+
+async def test_a_claim_that_cannot_be_kept_changes_nothing(store: Store, connector: Connector) -> None:
+    job = await pending(store, connector)
+    with pytest.raises(TypeError):
+        await store.claim(
+            job, connector, "w", ttl=30, now=1000, job_changes={"error": "x"}, connector_changes={"error": {1}}
+        )
+    assert (await store.job(job.id), await store.connector("one")) == (job, connector)
+    assert (await store.state("one")).epoch == 0
 
 
 async def test_commit_of_a_lost_lease_changes_nothing(store: Store, connector: Connector) -> None:

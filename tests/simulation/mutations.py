@@ -38,7 +38,7 @@ _read = Pipeline.read
 _skip = Pipeline._skip
 _write = Pipeline._write
 _open_seen = Sync._open_seen
-_acquire = MemoryStore.acquire
+_take = MemoryStore._take
 
 
 async def _nothing(*_: Any, **__: Any) -> None:
@@ -89,14 +89,14 @@ def _trusting_writer(self: BulkWriter, destination: Any, *given: Any, **more: An
     _init_writer(self, cast("Destination", _Trusting(destination)), *given, **more)
 
 
-async def _claim_in_any_case(self: MemoryStore, connector_id: str, worker: str, *, ttl: float, now: float) -> Any:
+def _claim_in_any_case(self: MemoryStore, connector_id: str, *given: Any) -> Any:
     state = self._state(connector_id)
     self._states[connector_id] = replace(state, worker=None)
-    return await _acquire(self, connector_id, worker, ttl=ttl, now=now)
+    return _take(self, connector_id, *given)
 
 
-async def _claim_in_the_same_epoch(self: MemoryStore, connector_id: str, worker: str, *, ttl: float, now: float) -> Any:
-    lease = await _acquire(self, connector_id, worker, ttl=ttl, now=now)
+def _claim_in_the_same_epoch(self: MemoryStore, connector_id: str, *given: Any) -> Any:
+    lease = _take(self, connector_id, *given)
     if lease is None or lease.epoch == 1:
         return lease
     self._states[connector_id] = replace(self._state(connector_id), epoch=lease.epoch - 1)
@@ -153,8 +153,8 @@ MUTATIONS: dict[str, Patch] = {
     "deletion before acknowledgement": (Sync, "_drain", _no_drain),
     "failed item taken for done": (BulkWriter, "_settle", _all_is_done),
     "cut answer taken for good": (BulkWriter, "__init__", _trusting_writer),
-    "double claim": (MemoryStore, "acquire", _claim_in_any_case),
-    "epoch not raised": (MemoryStore, "acquire", _claim_in_the_same_epoch),
+    "double claim": (MemoryStore, "_take", _claim_in_any_case),
+    "epoch not raised": (MemoryStore, "_take", _claim_in_the_same_epoch),
     "versions without epoch": (Pipeline, "__init__", _versions_without_epoch),
     "version taken when a download ends": (Pipeline, "_write", _late_version),
     "lease not checked when sending": (LeaseKeeper, "lease", _believed_lease),

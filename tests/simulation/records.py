@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from connectors.backends.ports import Claim, Lease
 from connectors.errors import RetryableError
 
 if TYPE_CHECKING:
@@ -67,10 +68,8 @@ class StoreClient:
 
     def _observe(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
         watch, process = self._world.watch, self._process.name
-        if name == "acquire":
-            if result is not None:
-                self._world.note(process, f"claims {args[0]}, epoch {result.epoch}")
-                watch.granted(result, kwargs["now"])
+        if name in {"acquire", "claim"} and result is not None:
+            self._claimed(result, kwargs["now"])
         elif name == "renew":
             watch.renewed(result)
         elif name == "release":
@@ -81,11 +80,11 @@ class StoreClient:
             status = (kwargs.get("job") or {}).get("status")
             if status is not None:
                 watch.status(kwargs["job_id"], str(status))
+            if kwargs.get("release"):
+                watch.released(args[0])
         elif name in {"update_job", "create_job"}:
             watch.status(result.id, str(result.status))
             self._world.note(process, f"{name} {result.job_type} {result.id[-4:]}: {result.status}")
-            if name == "update_job" and result.status == "in_progress":
-                watch.working[process, result.connector_id] = result
         elif name == "add_dead_letters":
             self._world.note(process, "letters", args[0])
             watch.kept_letters(args[0])
@@ -93,3 +92,12 @@ class StoreClient:
             watch.removed_letters(args[0], None)
         elif name == "remove_dead_letters":
             watch.removed_letters(args[0], args[1] if len(args) > 1 else None)
+
+    def _claimed(self, result: Lease | Claim, now: float) -> None:
+        watch, process = self._world.watch, self._process.name
+        lease = result if isinstance(result, Lease) else result.lease
+        self._world.note(process, f"claims {lease.connector_id}, epoch {lease.epoch}")
+        watch.granted(lease, now)
+        if isinstance(result, Claim):
+            watch.status(result.job.id, str(result.job.status))
+            watch.working[process, lease.connector_id] = result.job

@@ -49,6 +49,7 @@ class RecordingStore(MemoryStore):
         job: Mapping[str, Any] | None = None,
         connector: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
+        release: bool = False,
     ) -> None:
         changes = {"job": job, "connector": connector, "state": state}
         self.on_commit(changes)
@@ -58,7 +59,7 @@ class RecordingStore(MemoryStore):
             self.cut_short += 1
             raise
         self.commits.append(changes)
-        await super().commit(lease, job_id=job_id, job=job, connector=connector, state=state)
+        await super().commit(lease, job_id=job_id, job=job, connector=connector, state=state, release=release)
 
 
 class World:

@@ -8,6 +8,7 @@ import os
 import socket
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -244,38 +245,63 @@ def test_a_job_that_ended_while_it_was_claimed_stays_ended_though_the_store_fail
 
         async def end_it(call: str) -> None:
             nonlocal claimed
-            if call == "update_job" and not claimed:
+            if call == "claim" and not claimed:
                 claimed = True
                 await MemoryStore.update_job(
                     service.store, job.id, {"status": JobStatus.COMPLETED}, statuses=list(JobStatus)
                 )
-            elif call == "job" and claimed:
+            elif call == "state" and claimed:
                 service.store.before = lambda _: None
                 raise RetryableError("the store is away")
 
         service.store.before = end_it
-        await service.run(30, schedule=False)
+        with pytest.raises(RetryableError):
+            await service.run(30, schedule=False)
         assert claimed
+        await service.run(30, schedule=False)
         assert await service.statuses() == ["completed"]
         assert service.site.pings == []
 
     play(scenario, tmp_path, connector("a"))
 
 
-def test_a_job_whose_beginning_could_not_be_stored_is_begun_at_the_next_look(tmp_path: Path) -> None:
+def test_a_job_that_could_not_be_claimed_is_claimed_at_the_next_look(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
-        failing = 2
-
-        async def fail(call: str) -> None:
-            nonlocal failing
-            if call == "update_job" and failing:
-                failing -= 1
+        def fail(call: str) -> None:
+            if call == "claim":
+                service.store.before = lambda _: None
                 raise RetryableError("the store is away")
 
         await service.operations.sync_now("a")
         service.store.before = fail
+        with pytest.raises(RetryableError):
+            await service.run(10, schedule=False)
+        assert await service.statuses() == ["pending"]
         await service.run(10, schedule=False)
         assert await service.statuses() == ["completed"]
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_a_claim_whose_answer_was_lost_is_taken_up_when_nobody_says_that_he_runs_the_job(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        await service.operations.sync_now("a")
+        claim = service.store.claim
+
+        async def lose(*args: Any, **kwargs: Any) -> None:
+            monkey.undo()
+            assert await claim(*args, **kwargs) is not None
+            raise RetryableError("cut off")
+
+        with pytest.MonkeyPatch.context() as monkey:
+            monkey.setattr(service.store, "claim", lose)
+            with pytest.raises(RetryableError):
+                await service.run(5, schedule=False)
+        await service.run(service.config.service.heartbeat_interval / 2, schedule=False)
+        assert await service.statuses() == ["in_progress"]
+        await service.run(2 * service.config.service.heartbeat_interval, schedule=False)
+        assert await service.statuses() == ["completed"]
+        assert (await service.store.state("a")).worker is None
 
     play(scenario, tmp_path, connector("a"))
 

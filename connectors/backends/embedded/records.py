@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from connectors.backends.embedded.connection import Database, with_rows
-from connectors.backends.ports import ConnectorState, Lease
+from connectors.backends.ports import Claim, ConnectorState, Lease
 from connectors.backends.records import JobIds, apply_changes, connector_snapshot, decode, encode, ended_at
 from connectors.byoc import (
     ENDED_JOB_STATUSES,
@@ -25,6 +25,7 @@ from connectors.errors import ConflictError, LeaseLostError, NotFoundError
 
 __all__ = [
     "acquire",
+    "claim",
     "commit",
     "create_job",
     "get_connector",
@@ -88,11 +89,14 @@ def update_connector(database: Database, connector_id: str, changes: Mapping[str
 
 
 def _change_connector(database: Database, connector_id: str, changes: Mapping[str, Any]) -> Connector:
-    connector = get_connector(database, connector_id)
-    record = apply_changes(connector.to_record(), changes)
-    changed = Connector.from_record(connector_id, record, version=connector.version + 1)
+    return _write_connector(database, get_connector(database, connector_id), changes)
+
+
+def _write_connector(database: Database, held: Connector, changes: Mapping[str, Any]) -> Connector:
+    record = apply_changes(held.to_record(), changes)
+    changed = Connector.from_record(held.id, record, version=held.version + 1)
     database.execute(
-        "UPDATE connectors SET record = ?, version = ? WHERE id = ?", (encode(record), changed.version, connector_id)
+        "UPDATE connectors SET record = ?, version = ? WHERE id = ?", (encode(record), changed.version, held.id)
     )
     return changed
 
@@ -124,13 +128,47 @@ def get_state(database: Database, connector_id: str) -> ConnectorState:
 
 def acquire(database: Database, connector_id: str, worker: str, ttl: float, now: float) -> Lease | None:
     with database.writing():
-        row = database.execute(
-            "INSERT INTO states VALUES (?1, 1, ?2, ?3, ?4) ON CONFLICT DO UPDATE"
-            " SET epoch = epoch + 1, worker = ?2, expires_at = ?3"
-            " WHERE worker IS NULL OR worker = ?2 OR expires_at <= ?5 RETURNING epoch",
-            (connector_id, worker, now + ttl, encode({}), now),
+        state = _take(database, connector_id, worker, ttl, now)
+    return Lease(connector_id, worker, state.epoch, state.expires_at) if state else None
+
+
+def _take(database: Database, connector_id: str, worker: str, ttl: float, now: float) -> ConnectorState | None:
+    row = database.execute(
+        "INSERT INTO states VALUES (?1, 1, ?2, ?3, ?4) ON CONFLICT DO UPDATE"
+        " SET epoch = epoch + 1, worker = ?2, expires_at = ?3"
+        " WHERE worker IS NULL OR worker = ?2 OR expires_at <= ?5 RETURNING epoch, data",
+        (connector_id, worker, now + ttl, encode({}), now),
+    ).fetchone()
+    return ConnectorState(connector_id, row[0], worker, now + ttl, decode(row[1])) if row else None
+
+
+def claim(
+    database: Database,
+    job: SyncJob,
+    connector: Connector,
+    worker: str,
+    *,
+    ttl: float,
+    now: float,
+    job_changes: Mapping[str, Any],
+    connector_changes: Mapping[str, Any],
+) -> Claim | None:
+    with database.writing():
+        versions = database.execute(
+            "SELECT (SELECT version FROM jobs WHERE id = ?), (SELECT version FROM connectors WHERE id = ?)",
+            (job.id, connector.id),
         ).fetchone()
-    return Lease(connector_id, worker, row[0], now + ttl) if row else None
+        if versions != (job.version, connector.version):
+            return None
+        state = _take(database, connector.id, worker, ttl, now)
+        if state is None:
+            return None
+        return Claim(
+            Lease(connector.id, worker, state.epoch, state.expires_at),
+            _change_job(database, job, job_changes),
+            _write_connector(database, connector, connector_changes),
+            state,
+        )
 
 
 def renew(database: Database, lease: Lease, ttl: float, now: float) -> Lease:
@@ -146,10 +184,14 @@ def renew(database: Database, lease: Lease, ttl: float, now: float) -> Lease:
 
 def release(database: Database, lease: Lease) -> None:
     with database.writing():
-        database.execute(
-            "UPDATE states SET worker = NULL, expires_at = 0 WHERE connector_id = ? AND epoch = ? AND worker = ?",
-            (lease.connector_id, lease.epoch, lease.worker),
-        )
+        _give_back(database, lease)
+
+
+def _give_back(database: Database, lease: Lease) -> None:
+    database.execute(
+        "UPDATE states SET worker = NULL, expires_at = 0 WHERE connector_id = ? AND epoch = ? AND worker = ?",
+        (lease.connector_id, lease.epoch, lease.worker),
+    )
 
 
 def commit(
@@ -160,6 +202,7 @@ def commit(
     job: Mapping[str, Any] | None,
     connector: Mapping[str, Any] | None,
     state: Mapping[str, Any] | None,
+    release: bool,
 ) -> None:
     with database.writing():
         held = get_state(database, lease.connector_id)
@@ -172,6 +215,8 @@ def commit(
         if state:
             merged = {key: value for key, value in {**held.data, **state}.items() if value is not None}
             _set_data(database, lease.connector_id, merged)
+        if release:
+            _give_back(database, lease)
 
 
 def _lost(lease: Lease) -> LeaseLostError:

@@ -9,7 +9,7 @@ from typing import Any
 from connectors.backends.embedded import letters as rows
 from connectors.backends.embedded import records
 from connectors.backends.embedded.thread import DatabaseThread
-from connectors.backends.ports import ConnectorState, DeadLetter, Lease
+from connectors.backends.ports import Claim, ConnectorState, DeadLetter, Lease
 from connectors.backends.records import JobIds
 from connectors.byoc import Connector, JobType, SyncJob, TriggerMethod
 
@@ -64,6 +64,30 @@ class EmbeddedStore:
         """Takes the lease with the next epoch; None while another worker's has not expired."""
         return await self._writer.run(records.acquire, connector_id, worker, ttl, now)
 
+    async def claim(
+        self,
+        job: SyncJob,
+        connector: Connector,
+        worker: str,
+        *,
+        ttl: float,
+        now: float,
+        job_changes: Mapping[str, Any],
+        connector_changes: Mapping[str, Any],
+    ) -> Claim | None:
+        """Takes the lease and changes job and connector; None while another worker's has not expired, or when one of
+        them is no longer the version that is given."""
+        return await self._writer.run(
+            records.claim,
+            job,
+            connector,
+            worker,
+            ttl=ttl,
+            now=now,
+            job_changes=job_changes,
+            connector_changes=connector_changes,
+        )
+
     async def renew(self, lease: Lease, *, ttl: float, now: float) -> Lease:
         """Extends it; raises LeaseLostError when it is no longer ours."""
         return await self._writer.run(records.renew, lease, ttl, now)
@@ -80,10 +104,13 @@ class EmbeddedStore:
         job: Mapping[str, Any] | None = None,
         connector: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
+        release: bool = False,
     ) -> None:
-        """Changes fields of job, connector and state data in one transaction; raises LeaseLostError, or NotFoundError
-        for a job or connector that is gone, and then changes nothing."""
-        await self._writer.run(records.commit, lease, job_id=job_id, job=job, connector=connector, state=state)
+        """Changes fields of job, connector and state data in one transaction, and gives the lease back with `release`;
+        raises LeaseLostError, or NotFoundError for a job or connector that is gone, and then changes nothing."""
+        await self._writer.run(
+            records.commit, lease, job_id=job_id, job=job, connector=connector, state=state, release=release
+        )
 
     async def create_job(
         self, connector: Connector, job_type: JobType, trigger: TriggerMethod, *, now: datetime, **metadata: Any

@@ -12,7 +12,7 @@ from connectors.backends.ports import ConnectorState, Lease
 from connectors.backends.server.documents import Contention, Document, DocumentIndex
 from connectors.errors import LeaseLostError, RetryableError
 
-__all__ = ["States", "key", "lost", "state_of", "with_data"]
+__all__ = ["States", "key", "lost", "state_of", "taken", "with_data"]
 
 _TRIES: Final = 60
 _LONGEST_ID: Final = 400
@@ -39,6 +39,13 @@ def with_data(state: ConnectorState, changes: Mapping[str, Any] | None) -> Conne
     return replace(state, data=data)
 
 
+def taken(state: ConnectorState, worker: str, *, ttl: float, now: float) -> ConnectorState | None:
+    """Returns the state once this worker has taken the lease; None while another worker's has not expired."""
+    if state.worker not in {None, worker} and state.expires_at > now:
+        return None
+    return replace(state, epoch=state.epoch + 1, worker=worker, expires_at=now + ttl)
+
+
 def lost(lease: Lease) -> LeaseLostError:
     """Returns the error for a lease that is no longer ours."""
     return LeaseLostError(
@@ -57,8 +64,8 @@ class States:
         """Returns a connector's state."""
         return state_of(connector_id, await self.index.get(key("connector", connector_id)))
 
-    async def put(self, old: Document | None, state: ConnectorState) -> bool:
-        """Writes a state over exactly what was read; False when it was changed meanwhile."""
+    async def put(self, old: Document | None, state: ConnectorState) -> Document | None:
+        """Writes a state over exactly what was read; None when it was changed meanwhile."""
         source = {
             "kind": "connector",
             "connector_id": state.connector_id,
@@ -69,8 +76,8 @@ class States:
         }
         # Never searched for, so nobody has to wait for a refresh.
         if old is None:
-            return await self.index.create(key("connector", state.connector_id), source, refresh=False) is not None
-        return await self.index.replace(old, source, refresh=False) is not None
+            return await self.index.create(key("connector", state.connector_id), source, refresh=False)
+        return await self.index.replace(old, source, refresh=False)
 
     async def change(
         self, connector_id: str, change: Callable[[ConnectorState], ConnectorState | None]
@@ -80,21 +87,15 @@ class States:
         for _ in range(_TRIES):
             document = await self.index.get(key("connector", connector_id))
             changed = change(state_of(connector_id, document))
-            if changed is None or await self.put(document, changed):
+            if changed is None or await self.put(document, changed) is not None:
                 return changed
             await contention.pause()
         raise RetryableError(f'the state of "{connector_id}" is changed by others all the time')
 
     async def acquire(self, connector_id: str, worker: str, *, ttl: float, now: float) -> Lease | None:
         """Takes the lease with the next epoch; None while another worker's has not expired."""
-
-        def take(state: ConnectorState) -> ConnectorState | None:
-            if state.worker not in {None, worker} and state.expires_at > now:
-                return None
-            return replace(state, epoch=state.epoch + 1, worker=worker, expires_at=now + ttl)
-
-        taken = await self.change(connector_id, take)
-        return None if taken is None else Lease(connector_id, worker, taken.epoch, taken.expires_at)
+        state = await self.change(connector_id, lambda state: taken(state, worker, ttl=ttl, now=now))
+        return None if state is None else Lease(connector_id, worker, state.epoch, state.expires_at)
 
     async def renew(self, lease: Lease, *, ttl: float, now: float) -> Lease:
         """Extends it; raises LeaseLostError when it is no longer ours."""

@@ -15,19 +15,21 @@ A cursor is in the connector's record, so it lags behind too, and never runs ahe
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from connectors.backends.ports import Lease
+from connectors.backends.ports import Claim, Lease
 from connectors.backends.records import apply_changes
 from connectors.backends.server.client import Client
 from connectors.backends.server.documents import Contention, Document, DocumentIndex, read_many
 from connectors.backends.server.jobs import QUIET, is_quiet
 from connectors.backends.server.protocol import Records
 from connectors.backends.server.readable import connector_of, is_removed, job_of
-from connectors.backends.server.states import States, key, lost, state_of, with_data
-from connectors.errors import NotFoundError, RetryableError
+from connectors.backends.server.states import States, key, lost, state_of, taken, with_data
+from connectors.byoc import Connector, SyncJob
+from connectors.errors import LeaseLostError, NotFoundError, RetryableError
 
-__all__ = ["commit_step"]
+__all__ = ["claim_step", "commit_step"]
 
 _TRIES = 60
 
@@ -42,6 +44,7 @@ async def commit_step(
     job: Mapping[str, Any] | None,
     connector: Mapping[str, Any] | None,
     state: Mapping[str, Any] | None,
+    release: bool,
     quiet: frozenset[str],
 ) -> bool:
     """Does one try; False when the state was changed meanwhile, and nothing was done.
@@ -69,14 +72,74 @@ async def commit_step(
         _changed(document, change, is_job=index is records.jobs)
         for document, change, (index, _) in zip(found, changes, wanted[1:], strict=True)
     ]
-    if not await states.put(held, with_data(known, state)):
+    known = with_data(known, state)
+    fence = await states.put(held, known)
+    if fence is None:
         return False
     for document, change, record, (index, _) in zip(found, changes, made, wanted[1:], strict=True):
         is_job = index is records.jobs
         refresh = not is_quiet(change, QUIET if is_job else quiet)
         if await index.replace(document, record, refresh=refresh) is None:
             await _again(states, lease, index, document.id, change, is_job=is_job, refresh=refresh)
+    # The last thing: the next owner reads what we wrote.
+    if release and await states.put(fence, replace(known, worker=None, expires_at=0.0)) is None:
+        await states.release(lease)
     return True
+
+
+async def claim_step(
+    client: Client,
+    records: Records,
+    job: SyncJob,
+    connector: Connector,
+    worker: str,
+    *,
+    ttl: float,
+    now: float,
+    job_changes: Mapping[str, Any],
+    connector_changes: Mapping[str, Any],
+) -> Claim | None:
+    """Takes the lease, then puts the job in progress: a worker that dies in between leaves a job that waits.
+
+    Raises:
+        RetryableError: others change the state all the time.
+        TypeError: a value cannot be kept in a record.
+    """
+    states = States(records.state)
+    wanted = [
+        (states.index, key("connector", connector.id)),
+        (records.jobs, job.id),
+        (records.connectors, connector.id),
+    ]
+    contention = Contention()
+    for _ in range(_TRIES):
+        held, *found = await read_many(client, wanted)
+        own, theirs = found
+        if own is None or theirs is None or (own.version, theirs.version) != (job.version, connector.version):
+            return None
+        state = taken(state_of(connector.id, held), worker, ttl=ttl, now=now)
+        if state is None:
+            return None
+        made = _changed(own, job_changes, is_job=True), _changed(theirs, connector_changes, is_job=False)
+        if await states.put(held, state) is not None:
+            break
+        await contention.pause()
+    else:
+        raise RetryableError(f'the state of "{connector.id}" is changed by others all the time')
+    lease = Lease(connector.id, worker, state.epoch, state.expires_at)
+    begun = await records.jobs.replace(own, made[0])
+    if begun is None:  # an operator cancels it, say: the next look finds what became of it
+        await states.release(lease)
+        return None
+    there = await records.connectors.replace(theirs, made[1])
+    if there is None:
+        try:
+            there = await _again(
+                states, lease, records.connectors, connector.id, connector_changes, is_job=False, refresh=True
+            )
+        except (LeaseLostError, NotFoundError):  # removed at that very moment
+            return None
+    return Claim(lease, job_of(begun), connector_of(there), state)
 
 
 async def _again(
@@ -88,16 +151,17 @@ async def _again(
     *,
     is_job: bool,
     refresh: bool,
-) -> None:
+) -> Document:
     """Changes a record that somebody else changed meanwhile (an operator, say), while the lease is ours."""
     contention = Contention()
     for _ in range(_TRIES):
         document = await index.get(id_)  # before the epoch: a change by the next owner comes after it
         if (await states.get(lease.connector_id)).epoch != lease.epoch:
             raise lost(lease)
-        record = _changed(_there(document, id_), change, is_job=is_job)
-        if document is not None and await index.replace(document, record, refresh=refresh) is not None:
-            return
+        document = _there(document, id_)
+        written = await index.replace(document, _changed(document, change, is_job=is_job), refresh=refresh)
+        if written is not None:
+            return written
         await contention.pause()
     raise RetryableError(f'the record "{id_}" in {index.name} is changed by others all the time')
 

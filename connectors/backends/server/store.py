@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from connectors.backends.ports import ConnectorState, DeadLetter, Lease
+from connectors.backends.ports import Claim, ConnectorState, DeadLetter, Lease
 from connectors.backends.records import JobIds, apply_changes
 from connectors.backends.server.client import Client
 from connectors.backends.server.documents import Contention, Document
@@ -16,7 +16,7 @@ from connectors.backends.server.letters import Letters
 from connectors.backends.server.protocol import Records, open_records
 from connectors.backends.server.readable import connector_of, is_removed
 from connectors.backends.server.states import States
-from connectors.backends.server.steps import commit_step
+from connectors.backends.server.steps import claim_step, commit_step
 from connectors.byoc import Connector, JobType, SyncJob, TriggerMethod
 from connectors.errors import ConflictError, NotFoundError, RetryableError
 
@@ -133,6 +133,32 @@ class ServerStore:
         """Takes the lease with the next epoch, by compare-and-set; None while another worker's has not expired."""
         return await (await self._states()).acquire(connector_id, worker, ttl=ttl, now=now)
 
+    async def claim(
+        self,
+        job: SyncJob,
+        connector: Connector,
+        worker: str,
+        *,
+        ttl: float,
+        now: float,
+        job_changes: Mapping[str, Any],
+        connector_changes: Mapping[str, Any],
+    ) -> Claim | None:
+        """Takes the lease and changes job and connector; None while another worker's has not expired, or when one of
+        them is no longer the version that is given. See `connectors.backends.server.steps` for how."""
+        records = await self._records()
+        return await claim_step(
+            self._client,
+            records,
+            job,
+            connector,
+            worker,
+            ttl=ttl,
+            now=now,
+            job_changes=job_changes,
+            connector_changes=connector_changes,
+        )
+
     async def renew(self, lease: Lease, *, ttl: float, now: float) -> Lease:
         """Extends it; raises LeaseLostError when it is no longer ours."""
         return await (await self._states()).renew(lease, ttl=ttl, now=now)
@@ -149,6 +175,7 @@ class ServerStore:
         job: Mapping[str, Any] | None = None,
         connector: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
+        release: bool = False,
     ) -> None:
         """Changes fields of job, connector and state data; see `connectors.backends.server.steps` for how.
 
@@ -168,6 +195,7 @@ class ServerStore:
                 job=job,
                 connector=connector,
                 state=state,
+                release=release,
                 quiet=_QUIET,
             ):
                 return
