@@ -200,6 +200,10 @@ class Destination(Documents, Protocol):
         """Returns the number of documents, of one connector or of all; 0 where there is no index."""
         ...
 
+    async def count_each(self, wanted: Sequence[tuple[str, str]]) -> list[int]:
+        """Returns the number of documents for each index and connector, as `count` does, in few requests."""
+        ...
+
     async def purge(self, index: str, connector_id: str) -> int:
         """Deletes all documents of the connector and returns their number."""
         ...
@@ -358,6 +362,10 @@ class Store(JobStore, Protocol):
 
     async def count_dead_letters(self, connector_id: str) -> int:
         """Returns their number."""
+        ...
+
+    async def count_all_dead_letters(self) -> dict[str, int]:
+        """Returns connector id → their number, of all connectors that have some."""
         ...
 
     async def close(self) -> None:

@@ -253,8 +253,9 @@ class Daemon:
         await self._destination.maintain()
         await self._registry.apply(self._config)
         connectors = await self._store.connectors()
+        letters = await self._store.count_all_dead_letters()
         for connector in connectors:
-            self._metrics.dead_letters(connector.id, await self._store.count_dead_letters(connector.id))
+            self._metrics.dead_letters(connector.id, letters.get(connector.id, 0))
         names = {connector.id for connector in connectors}
         for gone in self._known - names:
             self._metrics.forget(gone)

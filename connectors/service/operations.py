@@ -102,23 +102,36 @@ class Operations:
             jobs.setdefault(job.connector_id, []).append(job)
         several = asyncio.Semaphore(_AT_ONCE)
 
-        async def view(connector: Connector) -> ConnectorView:
+        async def own_jobs(connector: Connector) -> Sequence[SyncJob]:
             own = jobs.get(connector.id, [])
-            async with several:
-                # Others may have had so many jobs since that its own are further behind.
-                whole = len(recent) < limit or any(job.ended for job in own)
-                return await self.view(connector, own if whole else None)
+            if len(recent) < limit or any(job.ended for job in own):
+                return own
+            async with several:  # others had so many jobs since that its own are further behind
+                return await self._latest(connector)
 
-        return list(await asyncio.gather(*map(view, connectors)))
+        of_each = await asyncio.gather(*map(own_jobs, connectors))
+        documents, letters = await self._documents(connectors), await self.store.count_all_dead_letters()
+        return [
+            self._view(connector, jobs, documents.get(connector.id, 0), letters.get(connector.id, 0))
+            for connector, jobs in zip(connectors, of_each, strict=True)
+        ]
 
-    async def view(self, connector: Connector, jobs: Sequence[SyncJob] | None = None) -> ConnectorView:
-        """Returns one connector with what belongs to it.
+    async def view(self, connector: Connector) -> ConnectorView:
+        """Returns one connector with what belongs to it."""
+        jobs, documents = await self._latest(connector), await self._documents([connector])
+        letters = await self.store.count_dead_letters(connector.id)
+        return self._view(connector, jobs, documents.get(connector.id, 0), letters)
 
-        Args:
-            jobs: its latest ones, those under way before the others, newest first; None: they are read.
-        """
-        if jobs is None:
-            jobs = await self.store.jobs(connector_id=connector.id, limit=_RECENT)
+    async def _latest(self, connector: Connector) -> Sequence[SyncJob]:
+        return await self.store.jobs(connector_id=connector.id, limit=_RECENT)
+
+    async def _documents(self, connectors: Sequence[Connector]) -> dict[str, int]:
+        """Returns connector → number of documents, of those that have an index."""
+        written = [connector for connector in connectors if connector.index_name]
+        numbers = await self.destination.count_each([(connector.index_name, connector.id) for connector in written])
+        return {connector.id: number for connector, number in zip(written, numbers, strict=True)}
+
+    def _view(self, connector: Connector, jobs: Sequence[SyncJob], documents: int, letters: int) -> ConnectorView:
         running = next((job for job in jobs if job.status in ACTIVE_JOB_STATUSES), None)
         last = next((job for job in jobs if running is None or job.id != running.id), None)
         return ConnectorView(
@@ -126,8 +139,8 @@ class Operations:
             next_syncs=self.next_syncs(connector),
             running=running,
             last_job=last,
-            documents=await self.destination.count(connector.index_name, connector.id) if connector.index_name else 0,
-            dead_letters=await self.store.count_dead_letters(connector.id),
+            documents=documents,
+            dead_letters=letters,
         )
 
     def next_syncs(self, connector: Connector) -> dict[str, datetime]:

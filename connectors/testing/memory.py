@@ -129,6 +129,10 @@ class MemoryDestination:
         documents = self._indices.get(index, _Index("")).documents.values()
         return sum(connector_id is None or by.connector_id == connector_id for by, _ in documents)
 
+    async def count_each(self, wanted: Sequence[tuple[str, str]]) -> list[int]:
+        """Returns the number of documents for each index and connector."""
+        return [await self.count(index, connector_id) for index, connector_id in wanted]
+
     async def purge(self, index: str, connector_id: str) -> int:
         """Deletes all documents of the connector and returns their number."""
         found = self._indices.get(index, _Index(""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -231,6 +232,10 @@ class MemoryStore:
     async def count_dead_letters(self, connector_id: str) -> int:
         """Returns their number."""
         return sum(key[0] == connector_id for key in self._letters)
+
+    async def count_all_dead_letters(self) -> dict[str, int]:
+        """Returns connector id → their number, of all connectors that have some."""
+        return dict(Counter(connector_id for connector_id, _ in self._letters))
 
     async def close(self) -> None:
         """Does nothing; what was written can still be looked at."""

@@ -63,6 +63,7 @@ async def test_dead_letters_are_removed(store: Store) -> None:
     assert await store.remove_dead_letters("one", [f"{n}" for n in range(600)]) == 598
     assert await store.remove_dead_letters("one") == 100
     assert await store.count_dead_letters("two") == 1
+    assert await store.count_all_dead_letters() == {"two": 1}
 
 
 async def test_ids_of_dead_letters(store: Store) -> None:

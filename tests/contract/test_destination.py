@@ -241,6 +241,9 @@ async def test_a_document_belongs_to_its_last_writer(destination: Destination, h
     await destination.write(replace(handle, connector_id="two"), [put("a", n=1)])
     assert await destination.count("things", "one") == 0
     assert await destination.count("things", "two") == await destination.count("things") == 1
+    pairs = [("none", "one"), ("things", "two"), ("things", "one"), ("things", "two")]
+    assert await destination.count_each(pairs) == [0, 1, 0, 1]
+    assert await destination.count_each([]) == []
 
 
 async def test_purge_deletes_one_connectors_documents(destination: Destination, handle: IndexHandle) -> None:

@@ -216,6 +216,10 @@ class DestinationClient:
         number: int = await (await self._call("count")).count(index, connector_id)
         return number
 
+    async def count_each(self, wanted: Sequence[tuple[str, str]]) -> list[int]:
+        numbers: list[int] = await (await self._call("count_each")).count_each(wanted)
+        return numbers
+
     async def purge(self, index: str, connector_id: str) -> int:
         number: int = await (await self._call("purge")).purge(index, connector_id)
         self._world.watch.purged(connector_id)

@@ -275,6 +275,7 @@ def test_views_of_many_connectors_list_the_jobs_once(tmp_path: Path) -> None:
         service.store.calls.clear()
         assert len(await service.operations.views()) == 20
         assert service.store.calls["jobs"] == 2, "one of those that run, one of the latest"
+        assert sum(service.store.calls.values()) == 4, "the connectors and all dead letters besides"
         for _ in range(105):  # so many that those of the others are not among the latest
             await service.operations.sync_now("c0")
             await service.run(1, schedule=False)

@@ -116,6 +116,10 @@ class EmbeddedDestination:
         """Returns the number of documents, of one connector or of all; 0 where there is no index."""
         return await self._reader.run(reading.count_documents, index, connector_id)
 
+    async def count_each(self, wanted: Sequence[tuple[str, str]]) -> list[int]:
+        """Returns the number of documents for each index and connector."""
+        return await self._reader.run(reading.count_each, wanted)
+
     async def purge(self, index: str, connector_id: str) -> int:
         """Deletes all documents of the connector and returns their number."""
         total = 0

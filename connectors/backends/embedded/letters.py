@@ -11,7 +11,15 @@ from connectors.backends.ports import DeadLetter
 from connectors.backends.records import no_letter, storable
 from connectors.byoc import format_time, parse_time
 
-__all__ = ["add_letters", "count_letters", "get_letter", "letter_ids", "list_letters", "remove_letters"]
+__all__ = [
+    "add_letters",
+    "count_all_letters",
+    "count_letters",
+    "get_letter",
+    "letter_ids",
+    "list_letters",
+    "remove_letters",
+]
 
 _PART: Final = 500  # ids of one statement
 
@@ -75,6 +83,11 @@ def count_letters(database: Database, connector_id: str) -> int:
     """Returns their number."""
     row = database.execute("SELECT count(*) FROM dead_letters WHERE connector_id = ?", (connector_id,)).fetchone()
     return int(row[0])
+
+
+def count_all_letters(database: Database) -> dict[str, int]:
+    """Returns connector → their number."""
+    return dict(database.execute("SELECT connector_id, count(*) FROM dead_letters GROUP BY connector_id"))
 
 
 def _row(letter: DeadLetter) -> tuple[Any, ...]:

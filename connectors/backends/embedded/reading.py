@@ -10,7 +10,16 @@ from connectors.backends.embedded.writing import index_of
 from connectors.backends.ports import DIGEST_SIZE, HASH_SIZE, IndexHandle, StampPage
 from connectors.backends.records import storable
 
-__all__ = ["STAMP_PAGE", "count_documents", "fetch_documents", "find_ids", "index_names", "last_digest", "read_stamps"]
+__all__ = [
+    "STAMP_PAGE",
+    "count_documents",
+    "count_each",
+    "fetch_documents",
+    "find_ids",
+    "index_names",
+    "last_digest",
+    "read_stamps",
+]
 
 T = TypeVar("T")
 
@@ -90,6 +99,11 @@ def count_documents(database: Database, index: str, connector_id: str | None) ->
     else:
         row = database.execute(_COUNT_ONE, (index, connector_id)).fetchone()
     return int(row[0])
+
+
+def count_each(database: Database, wanted: Sequence[tuple[str, str]]) -> list[int]:
+    """Returns the number of documents for each index and connector."""
+    return [count_documents(database, index, connector_id) for index, connector_id in wanted]
 
 
 def index_names(database: Database) -> list[str]:

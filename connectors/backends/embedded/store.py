@@ -162,6 +162,10 @@ class EmbeddedStore:
         """Returns their number."""
         return await self._reader.run(rows.count_letters, connector_id)
 
+    async def count_all_dead_letters(self) -> dict[str, int]:
+        """Returns connector id → their number, of all connectors that have some."""
+        return await self._reader.run(rows.count_all_letters)
+
     async def close(self) -> None:
         """Releases the threads, which end once the destination is closed too; may be called twice."""
         await self._release()

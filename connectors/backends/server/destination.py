@@ -20,7 +20,7 @@ from connectors.backends.ports import (
     WriteResult,
 )
 from connectors.backends.server.bulk import EMPTY_ID, STAMP, IndexMissingError, strip_stamp
-from connectors.backends.server.client import Client, Response
+from connectors.backends.server.client import NDJSON, Client, Response
 from connectors.backends.server.faults import reason_of
 from connectors.backends.server.indices import Indices
 from connectors.backends.server.names import path_of
@@ -34,6 +34,7 @@ __all__ = ["ServerDestination"]
 T = TypeVar("T")
 
 _FETCHED_AT_ONCE: Final = 500
+_COUNTED_AT_ONCE: Final = 1000
 _DELETED_AT_ONCE: Final = 10_000
 _ALIASES: Final = "*@Connectors-*"
 #: What stands before a document in an answer; a quote within an id is escaped, so this stands nowhere else.
@@ -152,6 +153,35 @@ class ServerDestination:
         if not response.ok:
             raise self._client.refused(response, f"to count documents of {index}")
         return int(response.json()["count"])
+
+    async def count_each(self, wanted: Sequence[tuple[str, str]]) -> list[int]:
+        """Returns the number of documents for each index and connector, 0 where there is no index."""
+        for index in {index for index, _ in wanted}:
+            await self._show_writes(index)
+        found: list[int] = []
+        for start in range(0, len(wanted), _COUNTED_AT_ONCE):
+            found += await self._count_some(wanted[start : start + _COUNTED_AT_ONCE])
+        return found
+
+    async def _count_some(self, wanted: Sequence[tuple[str, str]]) -> list[int]:
+        lines: list[bytes] = []
+        for index, connector_id in wanted:
+            lines.append(orjson.dumps({"index": index}))
+            lines.append(orjson.dumps({"query": of_connector(connector_id), "size": 0, "track_total_hits": True}))
+        response = await self._client.request(
+            "POST",
+            "/_msearch",
+            params={"filter_path": "responses.status,responses.error,responses.hits.total.value"},
+            body=b"\n".join((*lines, b"")),
+            content_type=NDJSON,
+        )
+        if not response.ok:
+            raise self._client.refused(response, "to count documents")
+        answers = response.json()["responses"]
+        for answer, (index, _) in zip(answers, wanted, strict=True):
+            if answer["status"] not in {200, 404}:
+                raise RetryableError(f"the documents of {index} could not be counted: {reason_of(answer.get('error'))}")
+        return [int(answer["hits"]["total"]["value"]) if answer["status"] == 200 else 0 for answer in answers]
 
     async def purge(self, index: str, connector_id: str) -> int:
         """Deletes all documents of the connector and returns their number; those of other writers stay."""

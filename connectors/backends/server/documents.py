@@ -221,6 +221,15 @@ class DocumentIndex:
         response = await self._request("POST", f"{path_of(self.name)}/_count", body=encode({"query": query}))
         return 0 if response.status == 404 else int(self._ok(response).json()["count"])
 
+    async def count_by(self, query: Mapping[str, Any], key: str) -> dict[str, int]:
+        """Returns how many documents match, by the values of a keyword."""
+        body = {"query": query, "size": 0, "aggs": {"by": {"terms": {"field": key, "size": PAGE}}}}
+        response = await self._request("POST", f"{path_of(self.name)}/_search", body=encode(body))
+        if response.status == 404:
+            return {}
+        found = self._ok(response).json().get("aggregations") or {"by": {"buckets": ()}}
+        return {bucket["key"]: int(bucket["doc_count"]) for bucket in found["by"]["buckets"]}
+
     async def delete(self, query: Mapping[str, Any]) -> int:
         """Deletes all documents that match, and returns their number."""
         total = 0

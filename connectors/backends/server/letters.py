@@ -69,6 +69,10 @@ class Letters:
         """Returns their number."""
         return await self._index.count(_of(connector_id))
 
+    async def count_all(self) -> dict[str, int]:
+        """Returns connector → their number."""
+        return await self._index.count_by({"term": {"kind": "letter"}}, "connector_id")
+
 
 def _of(connector_id: str) -> dict[str, Any]:
     return {"bool": {"filter": [{"term": {"kind": "letter"}}, {"term": {"connector_id": connector_id}}]}}

@@ -254,6 +254,10 @@ class ServerStore:
         """Returns their number."""
         return await (await self._letters()).count(connector_id)
 
+    async def count_all_dead_letters(self) -> dict[str, int]:
+        """Returns connector id → their number, of all connectors that have some."""
+        return await (await self._letters()).count_all()
+
     async def close(self) -> None:
         """Releases the connections, which end once the destination is closed too; may be called twice."""
         await self._release()
