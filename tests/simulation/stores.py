@@ -33,6 +33,8 @@ class _Inline:
         with self._database.translated():
             return function(self._database, *args, **kwargs)
 
+    change = run
+
     async def close(self) -> None:
         self._database.close()
 

@@ -91,9 +91,15 @@ class Database(sqlite3.Connection):
     def writing(self) -> Iterator[None]:
         """A write transaction, which takes the one write lock at its beginning; all or nothing.
 
+        Within another one it is a part of that: all or nothing too, and durable with the whole.
+
         SQLite's own busy handler sleeps up to 100 ms between tries and would miss the moment between two transactions
         of a bulk write for as long as that lasts. Polling each half millisecond meets it.
         """
+        if self.in_transaction:
+            with self._part():
+                yield
+            return
         if not self._polls:
             self.execute("PRAGMA busy_timeout = 0")
             self._polls = True
@@ -107,6 +113,18 @@ class Database(sqlite3.Connection):
         self.execute("BEGIN")
         with self._ended():
             yield
+
+    @contextmanager
+    def _part(self) -> Iterator[None]:
+        self.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            if self.in_transaction:
+                self.execute("ROLLBACK TO part")
+                self.execute("RELEASE part")
+            raise
+        self.execute("RELEASE part")
 
     @contextmanager
     def _ended(self) -> Iterator[None]:

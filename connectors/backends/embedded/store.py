@@ -19,8 +19,9 @@ __all__ = ["EmbeddedStore"]
 class EmbeddedStore:
     """Connector and job records in one SQLite file; made by `EmbeddedBackend.open`.
 
-    Each call is one transaction, durable on return. Calls that change something share the writer with bulk writes of
-    documents and wait for at most one of their transactions a batch in flight.
+    Each call is one transaction, durable on return; small changes that wait at the same time are committed together.
+    Calls that change something share the writer with bulk writes of documents and wait for at most one of their
+    transactions a batch in flight.
 
     Args:
         writer: the thread that writes.
@@ -46,11 +47,11 @@ class EmbeddedStore:
 
     async def put_connector(self, connector: Connector) -> Connector:
         """Creates it (`version` 0) or replaces exactly that version; raises ConflictError otherwise."""
-        return await self._writer.run(records.put_connector, connector)
+        return await self._writer.change(records.put_connector, connector)
 
     async def update_connector(self, connector_id: str, changes: Mapping[str, Any]) -> Connector:
         """Changes these fields of the record at once and leaves the others; raises NotFoundError."""
-        return await self._writer.run(records.update_connector, connector_id, changes)
+        return await self._writer.change(records.update_connector, connector_id, changes)
 
     async def remove_connector(self, connector_id: str) -> None:
         """Removes the record, its state, jobs and dead letters. The epoch stays, one further, as a fence."""
@@ -62,7 +63,7 @@ class EmbeddedStore:
 
     async def acquire(self, connector_id: str, worker: str, *, ttl: float, now: float) -> Lease | None:
         """Takes the lease with the next epoch; None while another worker's has not expired."""
-        return await self._writer.run(records.acquire, connector_id, worker, ttl, now)
+        return await self._writer.change(records.acquire, connector_id, worker, ttl, now)
 
     async def claim(
         self,
@@ -77,7 +78,7 @@ class EmbeddedStore:
     ) -> Claim | None:
         """Takes the lease and changes job and connector; None while another worker's has not expired, or when one of
         them is no longer the version that is given."""
-        return await self._writer.run(
+        return await self._writer.change(
             records.claim,
             job,
             connector,
@@ -90,11 +91,11 @@ class EmbeddedStore:
 
     async def renew(self, lease: Lease, *, ttl: float, now: float) -> Lease:
         """Extends it; raises LeaseLostError when it is no longer ours."""
-        return await self._writer.run(records.renew, lease, ttl, now)
+        return await self._writer.change(records.renew, lease, ttl, now)
 
     async def release(self, lease: Lease) -> None:
         """Gives it back; nothing happens when it is no longer ours."""
-        await self._writer.run(records.release, lease)
+        await self._writer.change(records.release, lease)
 
     async def commit(
         self,
@@ -108,7 +109,7 @@ class EmbeddedStore:
     ) -> None:
         """Changes fields of job, connector and state data in one transaction, and gives the lease back with `release`;
         raises LeaseLostError, or NotFoundError for a job or connector that is gone, and then changes nothing."""
-        await self._writer.run(
+        await self._writer.change(
             records.commit, lease, job_id=job_id, job=job, connector=connector, state=state, release=release
         )
 
@@ -116,7 +117,7 @@ class EmbeddedStore:
         self, connector: Connector, job_type: JobType, trigger: TriggerMethod, *, now: datetime, **metadata: Any
     ) -> SyncJob:
         """Creates a pending job with a snapshot of the connector, or returns the one that is pending already."""
-        return await self._writer.run(
+        return await self._writer.change(
             records.create_job, self._ids, connector, job_type, trigger, now=now, metadata=metadata
         )
 
@@ -132,7 +133,7 @@ class EmbeddedStore:
 
     async def update_job(self, job_id: str, changes: Mapping[str, Any], *, statuses: Sequence[str]) -> SyncJob:
         """Changes fields if the job's status is one of `statuses`; raises ConflictError or NotFoundError otherwise."""
-        return await self._writer.run(records.update_job, job_id, changes, statuses)
+        return await self._writer.change(records.update_job, job_id, changes, statuses)
 
     async def purge_jobs(self, *, before: datetime, unchanged_before: datetime | None = None) -> int:
         """Removes jobs that ended before; those that found nothing changed may go earlier. Returns their number."""
