@@ -109,15 +109,18 @@ class Scheduler:
 
     async def _create(self, item: _Due) -> None:
         connector = item.connector
+        self._recovered = False  # should one of the calls fail, the tick may be noted and have no job
         record = connector.to_record() | {scheduled_field(item.kind): item.tick.isoformat()}
         try:
             await self._store.put_connector(Connector.from_record(connector.id, record, connector.version))
         except ConflictError:
+            self._recovered = True
             return  # another worker was faster, or the kind before this one: the next look decides
         await self._store.create_job(connector, item.job_type, TriggerMethod.SCHEDULED, now=self._runtime.now())
+        self._recovered = True
 
     async def _recover(self, connectors: Sequence[Connector]) -> None:
-        """Creates the jobs that a process which was killed between noting a tick and creating its job did not."""
+        """Creates the jobs whose tick was noted and that were not created: by a process that was killed then, say."""
         for connector in connectors:
             for kind in CONTENT_JOB_TYPES:
                 tick = connector.last_scheduled(kind) if _is_scheduled(connector, kind) else None

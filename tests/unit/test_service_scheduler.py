@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from connectors.byoc import Connector, JobStatus, JobType, TriggerMethod
+from connectors.errors import RetryableError
 from connectors.service.scheduler import Scheduler
 from tests.support.service import Service, connector, play
 
@@ -257,6 +258,31 @@ def test_a_kill_between_noting_the_tick_and_creating_the_job_loses_nothing(tmp_p
             await finish(service)
 
     play(scenario, tmp_path, connector("a", full="0 0 2 ? * MON"))
+
+
+@pytest.mark.parametrize(("call", "done"), [("put_connector", True), ("create_job", False), ("create_job", True)])
+def test_a_store_that_fails_while_a_job_is_created_loses_no_tick(tmp_path: Path, call: str, done: bool) -> None:
+    async def scenario(service: Service) -> None:
+        scheduler = Scheduler(service.store, service.runtime)
+        await scheduler.tick()
+        await finish(service)
+        await asyncio.sleep(600)
+        real = getattr(service.store, call)
+
+        async def fail(*args: Any, **kwargs: Any) -> None:
+            if done:
+                await real(*args, **kwargs)
+            raise RetryableError("cut off")
+
+        with pytest.MonkeyPatch.context() as monkey:
+            monkey.setattr(service.store, call, fail)
+            with pytest.raises(RetryableError):
+                await scheduler.tick()
+        for _ in range(2):
+            await scheduler.tick()
+        assert [job.status for job in await service.jobs()] == ["completed", "pending"]
+
+    play(scenario, tmp_path, connector("a", full="every 10m"))
 
 
 def test_a_restart_runs_nothing_again(tmp_path: Path) -> None:
