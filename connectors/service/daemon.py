@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from connectors.backends.ports import Destination, Store
-from connectors.byoc import JobStatus, JobType, SyncJob
+from connectors.byoc import JobStatus, SyncJob
 from connectors.config import Config, ConfigError, ConfigFile
 from connectors.logger import mask, register_secrets
 from connectors.runtime import Runtime
@@ -22,6 +23,7 @@ from connectors.service.scheduler import Scheduler
 from connectors.service.starting import tell_what_comes, until_reached
 from connectors.service.worker import Worker
 from connectors.sync.patience import patiently
+from connectors.sync.threads import together
 from connectors.utils import format_duration
 
 __all__ = ["Daemon", "waits_for_a_person"]
@@ -37,6 +39,8 @@ _UNCHANGED_RETENTION: Final = timedelta(days=1)
 _SOON: Final = 25.0
 #: Seconds beyond its longest pause after which the work loop is missing.
 _LATE: Final = 30.0
+#: Jobs that `run --once` queues at the same time.
+_AT_ONCE: Final = 16
 #: Seconds after which `finish` looks again, at most.
 _LOOK: Final = 0.5
 #: What is built once, at the start.
@@ -142,11 +146,12 @@ class Daemon:
         await self._registry.apply(self._config)
         names = {declared.id for declared in self._config.connectors}
         wanted = [
-            await self._operations.sync_now(connector.id, JobType.FULL)
+            connector.id
             for connector in await self._store.connectors()
             if connector.id in names and not connector.paused
         ]
-        return await self.finish([job.id for job in wanted], stop)
+        jobs = await together([partial(self._operations.sync_now, name) for name in wanted], at_once=_AT_ONCE)
+        return await self.finish([job.id for job in jobs], stop)
 
     async def finish(self, job_ids: list[str], stop: asyncio.Event) -> list[SyncJob]:
         """Runs jobs until these have ended, or wait for a person, or `stop` is set; returns them as they are then.

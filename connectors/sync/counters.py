@@ -42,8 +42,16 @@ class Counters:
 
     def add(self, other: Counters) -> None:
         """Adds all counters of another."""
-        for name in _NAMES:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.read += other.read
+        self.indexed += other.indexed
+        self.unchanged += other.unchanged
+        self.filtered += other.filtered
+        self.duplicate += other.duplicate
+        self.superseded += other.superseded
+        self.dead_lettered += other.dead_lettered
+        self.deleted += other.deleted
+        self.vanished += other.vanished
+        self.bytes += other.bytes
 
     @property
     def settled(self) -> int:

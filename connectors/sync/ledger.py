@@ -162,6 +162,9 @@ class LedgerLog:
         Each chunk is sorted once and cut at the bounds, so that the work grows with the entries alone, not with the
         number of ranges, and no more than a few ranges are in memory.
         """
+        if len(lows) == 1 and self.count <= _CHUNK:  # most logs: nothing to cut
+            yield _last_of_each(list(self.chunks()))
+            return
         with tempfile.TemporaryFile(dir=self._path.parent) as file:
             starts: list[npt.NDArray[np.intp]] = []
             for chunk in self.chunks():
@@ -241,8 +244,10 @@ class Ledger:
 
     def rebuild(self, stamps: LedgerLog) -> None:
         """Builds the arrays from stamps that were appended to a log, and from nothing else."""
-        self._entries = MappedEntries()
-        self._map_merged(stamps, "rebuilt.bin")
+        self._entries, self._name, self._forgotten = MappedEntries(), None, False
+        self._seen, self.seen_count = np.zeros(0, dtype=bool), 0
+        if stamps.count:
+            self._map_merged(stamps, "rebuilt.bin")
 
     # Looking up
 
