@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from connectors.backends.embedded.connection import Database
@@ -78,7 +77,7 @@ class DatabaseThread:
         if self._closed:
             raise RuntimeError(_CLOSED)
         future: Future[T] = Future()
-        self._changes.append(_Change(future, partial(_called, function, args, kwargs)))
+        self._changes.append(_Change(future, lambda database: function(database, *args, **kwargs)))
         self._executor.submit(self._make_changes)
         return await asyncio.wrap_future(future)
 
@@ -154,12 +153,6 @@ class DatabaseThread:
 
 class _Failed(NamedTuple):
     error: Exception
-
-
-def _called(
-    function: Callable[Concatenate[Database, P], T], args: tuple[Any, ...], kwargs: dict[str, Any], database: Database
-) -> T:
-    return function(database, *args, **kwargs)
 
 
 def _tell(future: Future[Any], outcome: Any) -> None:
