@@ -72,10 +72,11 @@ class Database:
         """Number of the last change."""
         return len(self._log)
 
-    def ids_behind(self, row_id: str, limit: int) -> list[str]:
-        """Returns the ids that follow, in order."""
+    def ids_behind(self, row_id: str, limit: int, to: str | None = None) -> list[str]:
+        """Returns the ids that follow, in order, up to the last one that is wanted."""
         start = bisect_right(self._ids, row_id)
-        return self._ids[start : start + limit]
+        end = len(self._ids) if to is None else bisect_right(self._ids, to)
+        return self._ids[start : min(start + limit, end)]
 
     def changes_behind(self, position: int, limit: int) -> list[tuple[int, str]]:
         """Returns `(number, id)` of the changes that follow, in order."""

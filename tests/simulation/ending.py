@@ -12,7 +12,8 @@ import orjson
 from connectors.backends.ports import DIGEST_SIZE, IndexHandle
 from connectors.byoc import JobStatus, JobType, SyncJob
 from connectors.errors import ConfigurationError
-from tests.simulation.watch import SECRET, keeps
+from tests.simulation.runs import keeps
+from tests.simulation.watch import SECRET
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -173,11 +173,14 @@ class _NoMonitor:
 
 
 @contextmanager
-def deterministic(random: Random, disk: Disk, died: Callable[[str], bool]) -> Iterator[None]:
+def deterministic(
+    random: Random, disk: Disk, died: Callable[[str], bool], *more: tuple[Any, str, Any]
+) -> Iterator[None]:
     """Within the block, all that would be different in each run comes from `random` and from the simulated world.
 
     Args:
         died: whether a worker's name is that of a dead process of the asking process's machine.
+        more: object, name, and what takes the place of that attribute.
     """
     with ExitStack() as stack:
         for target, name, value in (
@@ -194,6 +197,7 @@ def deterministic(random: Random, disk: Disk, died: Callable[[str], bool]) -> It
             # Nobody changes a record that he was given; what is written still goes through its JSON form.
             (memory_store, "_copy", lambda record: record),
             (memory, "_TOMBSTONE_SECONDS", 2 * LATEST),
+            *more,
         ):
             stack.enter_context(patch.object(target, name, value))
         yield

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-__all__ = ["FAULTS", "Event", "Plan", "make_plan"]
+__all__ = ["FAULTS", "READER_FAULTS", "Event", "Plan", "make_plan"]
 
 #: How likely each fault is at each occasion, when the seed has it at all.
 FAULTS: dict[str, tuple[float, ...]] = {
@@ -32,6 +32,12 @@ FAULTS: dict[str, tuple[float, ...]] = {
     "die in file work": (0.01, 0.03),
     "disk slow": (0.05,),
     "disk full": (0.02, 0.1),
+}
+
+#: Likewise, where several readers read a source.
+READER_FAULTS: dict[str, tuple[float, ...]] = {
+    "reader dies": (0.01, 0.05, 0.2),
+    "reader stands still": (0.02, 0.1),
 }
 
 #: What may befall the world, and how often beside the others.
@@ -87,6 +93,7 @@ class Plan:
         checkpoints: chance of one after each chunk of rows; 0: the source has none.
         slowness: chance of a pause before each chunk.
         latency: seconds that a request takes at most, one way.
+        readers: processes that read one source at the same time.
         restart: seconds until a dead process is started again, at most.
     """
 
@@ -105,6 +112,7 @@ class Plan:
     latency: float
     machines: tuple[str, ...]
     skew: tuple[float, ...]
+    readers: int
     restart: float
     change_every: float
     service: dict[str, Any]
@@ -128,7 +136,7 @@ def make_plan(seed: int) -> Plan:
     weights = [_EVENTS[kind] for kind in kinds]
     moments = sorted(random.uniform(2.0, lasts) for _ in range(random.randrange(3, 12)))
     skew = 0.08 * lease
-    return Plan(
+    plan = Plan(
         seed=seed,
         connectors=("a", "b") if random.random() < 0.25 else ("a",),
         one_index=random.random() < 0.5,
@@ -144,6 +152,7 @@ def make_plan(seed: int) -> Plan:
         latency=random.choice((0.0, 0.05, 0.5, 2.0)),
         machines=tuple(random.choice(("m1", "m2")) for _ in range(workers)),
         skew=tuple(random.uniform(-skew, skew) for _ in range(workers)),
+        readers=1,
         restart=random.choice((0.0, 3.0, 20.0)),
         change_every=random.choice((0.5, 2.0, 10.0)),
         service={
@@ -172,3 +181,12 @@ def make_plan(seed: int) -> Plan:
         events=tuple(Event(at, random.choices(kinds, weights)[0]) for at in moments),
         lasts=lasts,
     )
+    return _with_readers(plan, Random(f"readers {seed}"))
+
+
+def _with_readers(plan: Plan, random: Random) -> Plan:
+    """Has several readers read the source, where it can go on in its middle."""
+    if not plan.resumable or random.random() < 0.5:
+        return plan
+    faults = {name: random.choice(choices) for name, choices in READER_FAULTS.items() if random.random() < 0.5}
+    return replace(plan, readers=random.choice((2, 3)), rates=plan.rates | faults)

@@ -30,6 +30,7 @@ from tests.simulation.server import DestinationClient
 from tests.simulation.source import SimulatedSource
 
 if TYPE_CHECKING:
+    from tests.simulation.readers import SimulatedReader
     from tests.simulation.world import World
 
 __all__ = ["Machine", "Process"]
@@ -113,6 +114,7 @@ class Process(Owner):
 
     Attributes:
         done: set when it has ended, in whatever way.
+        readers: processes that it started, `started` in all, and that may not have ended.
     """
 
     #: Whether it is spared all faults.
@@ -128,6 +130,8 @@ class Process(Owner):
         self._moving.set()
         self._stop = asyncio.Event()
         self.done = asyncio.Event()
+        self.started = 0
+        self.readers: list[SimulatedReader] = []
         self._running: asyncio.Task[None] | None = None
         self._destroying: asyncio.Task[None] | None = None
         self._command = command
@@ -143,6 +147,7 @@ class Process(Owner):
         traits = {
             "process": self,
             "resumable": world.plan.resumable,
+            "partitioned": world.plan.readers > 1,
             "incremental_sync_enabled": world.plan.incremental,
         }
         catalog._loaded["sim"] = type("Source", (SimulatedSource,), traits)
@@ -199,9 +204,16 @@ class Process(Owner):
         finally:
             if not self.dead:
                 self.world.note(self.name, "has ended")
+                if left := [reader.name for reader in self.readers if not reader.done.is_set()]:
+                    self.world.fail(f"{self.name} has ended, and left {left}")
                 self.dead = True
                 self.machine.processes.pop(self, None)
                 self.done.set()
+
+    def strike(self) -> None:
+        """Passed at each frame to a reader: a dead process sends none."""
+        if self.dead:
+            raise asyncio.CancelledError
 
     async def gate(self) -> None:
         """Passed at each call to the outside: a process that stands still waits here, a dead one goes no further."""
@@ -231,6 +243,8 @@ class Process(Owner):
         if self.dead:
             return
         self.dead = True
+        for reader in self.readers:
+            reader.die()  # as `end_with_parent` has it
         machine = self.machine
         machine.processes.pop(self, None)
         if not machine.processes:  # else the others go on with the files, and nothing can be taken from them

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from connectors.errors import FullSyncNeededError, RetryableError, SkippableError, SuspendSync
 from connectors.source import BaseDataSource, Checkpoint, ConfigurationError, Skipped
 from tests.simulation.database import Database, Row
-from tests.simulation.watch import SECRET, Item, Run, keeps
+from tests.simulation.runs import Item, Run, keeps
+from tests.simulation.splits import StoredSplit
+from tests.simulation.watch import SECRET
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
+    from tests.simulation.readers import SimulatedReader
+    from tests.simulation.splits import SplitRun
 
 __all__ = ["SimulatedError", "SimulatedSource"]
 
@@ -45,10 +50,12 @@ class SimulatedSource(BaseDataSource):
 
     Attributes:
         process: the process that this object lives in.
+        whole: the sync by several readers of which it reads a part.
     """
 
     service_type: ClassVar[str] = "sim"
-    process: ClassVar[Process]
+    process: ClassVar[Process | SimulatedReader]
+    whole: ClassVar[SplitRun]
 
     def __init__(self, configuration: Any) -> None:
         super().__init__(configuration)
@@ -104,23 +111,39 @@ class SimulatedSource(BaseDataSource):
 
     # Reading
 
-    async def get_docs(self, filtering: Any = None, *, checkpoint: Any = None) -> AsyncIterator[Any]:
-        world, database = self.world, self.database
-        run = world.watch.begin(
-            self.process.name, self.connector, full=True, rules=filtering.basic_rules, state=checkpoint
-        )
+    async def partitions(self, filtering: Any = None) -> list[Any]:
+        """Returns ranges of ids, of rows that are there at this moment."""
+        await self.pause(0.1, 1.0)
+        self._trip("in the middle")
+        world, random = self.world, self.world.random
+        cuts = sorted(random.sample(sorted(self.database.rows), min(len(self.database.rows), random.randrange(4))))
+        split, start = len(world.watch.splits), self.database.position
+        world.watch.splits.append(StoredSplit())
+        self._cursor, self._complete_at = {"position": start, "split": split}, None
+        world.note(self.process.name, f"{self.connector} is split at {cuts}")
+        return [{"part": part, "from": low, "to": high} for part, (low, high) in enumerate(pairwise(["", *cuts, None]))]
+
+    async def get_docs(
+        self, filtering: Any = None, *, checkpoint: Any = None, partition: Any = None
+    ) -> AsyncIterator[Any]:
+        world, database, name = self.world, self.database, self.process.name
+        if partition is None:
+            run = world.watch.begin(name, self.connector, full=True, rules=filtering.basic_rules, state=checkpoint)
+        else:
+            run = world.watch.begin_part(self.whole, partition["part"], checkpoint)
+        world.note(name, f"run {run.number} reads {partition or 'all'} of {self.connector}, {checkpoint=}")
         start = checkpoint["position"] if checkpoint is not None else database.position
-        world.note(self.process.name, f"run {run.number} reads all of {self.connector}, {checkpoint=}")
         self._cursor = self._complete_at = None
         self._short = False
-        async for item in self._list(run, checkpoint["after"] if checkpoint is not None else "", start):
+        after, to = (partition["from"], partition["to"]) if partition is not None else ("", None)
+        async for item in self._list(run, checkpoint["after"] if checkpoint is not None else after, to, start):
             yield item
         self._trip("at the end")
         run.ended = True
         self._cursor = {"position": start, "run": run.number, "at": len(run.items)}
         self._complete_at = None if self._short else start
 
-    async def _list(self, run: Run, after: str, start: int) -> AsyncIterator[Any]:
+    async def _list(self, run: Run, after: str, to: str | None, start: int) -> AsyncIterator[Any]:
         random, plan = self.world.random, self.world.plan
         last = len(self.database.rows)
         if self.world.chance("lists less"):
@@ -128,7 +151,7 @@ class SimulatedSource(BaseDataSource):
             self._short = True
             self.world.note(self.process.name, f"source of {self.connector} lists {last} rows")
         listed = 0
-        while ids := self.database.ids_behind(after, plan.chunk):
+        while ids := self.database.ids_behind(after, plan.chunk, to):
             rows = [(row_id, self.database.rows[row_id]) for row_id in ids]
             await self.pause(plan.slowness, 1.0)
             for row_id, row in rows:

@@ -11,7 +11,7 @@ import pytest
 from tests.simulation.__main__ import main
 from tests.simulation.events import EVENTS
 from tests.simulation.mutations import MUTATIONS, first_caught
-from tests.simulation.plan import FAULTS, make_plan
+from tests.simulation.plan import FAULTS, READER_FAULTS, make_plan
 from tests.simulation.world import simulate
 
 SEEDS = 500
@@ -46,7 +46,8 @@ def test_whatever_happens_the_promises_are_kept() -> None:
         assert outcome.violation is None, f"seed {seed}: {outcome.violation}"
         seen.update(outcome.seen)
     # Else the seeds prove nothing.
-    assert {*EVENTS, *FAULTS, "checkpoint", "cursor", "vanished", "guard", "superseded"} - seen.keys() == set()
+    ends = {"checkpoint", "checkpoint of parts", "cursor", "vanished", "guard", "superseded"}
+    assert {*EVENTS, *FAULTS, *READER_FAULTS, *ends} - seen.keys() == set()
 
 
 @pytest.mark.simulation

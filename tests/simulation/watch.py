@@ -7,18 +7,19 @@ server, who may send from the leases that were granted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from connectors.backends.ports import DeadLetter, IndexHandle, Lease, Operation, WriteResult
 from connectors.byoc import SyncJob
 from connectors.sync.counters import OUTCOMES
-from tests.simulation.database import Row
+from tests.simulation.runs import Item, Run
+from tests.simulation.splits import SplitRun, StoredSplit, split_in
 
-__all__ = ["SECRET", "Item", "Run", "Watch", "keeps"]
+__all__ = ["SECRET", "Watch"]
 
 SECRET = "hunter2-sesame"
 _EPOCH_SHIFT = 40
@@ -31,75 +32,6 @@ _LEGAL = {
     # Suspended for a moment, by a worker that does not know of the wish yet; then it must not go on.
     "canceling": {"canceling", "canceled", "completed", "error", "suspended"},
 }
-
-
-def keeps(rules: Iterable[Mapping[str, Any]], row: Row) -> bool:
-    """Whether the rules keep a row; the simulation writes no others than these."""
-    return not any(rule["field"] == "kind" and rule["value"] == row.kind for rule in rules)
-
-
-class Item(NamedTuple):
-    """What a source yielded: a document with the `rev` it had, and what has to become of it.
-
-    `wanted` is "there", "gone", "out" where the rules of a full sync leave it out, "any" where the index need not say.
-    One with a file, or that the server refuses, is `doubtful`: it may end as a dead letter.
-    """
-
-    id: str
-    rev: int
-    wanted: str
-    doubtful: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Run:
-    """One enumeration by one source object.
-
-    Attributes:
-        parent: the run whose checkpoint this one was given, and how many of its items that covers.
-        base: items of all earlier parts.
-        ended: whether the generator came to its end by itself.
-        blind: number of items behind which a part could not be read; what a later run reads again does not count.
-        held: documents of the connector in the index when the run began.
-        deleted: ids of vanished documents whose deletion was sent.
-        verified: how many items were found where they belong.
-    """
-
-    number: int
-    connector: str
-    process: str
-    full: bool
-    rules: Sequence[Mapping[str, Any]]
-    uuid: str
-    parent: tuple[Run, int] | None = None
-    base: int = 0
-    items: list[Item] = field(default_factory=list)
-    ended: bool = False
-    blind: int | None = None
-    held: int = 0
-    allowed: int = 0
-    deleted: set[str] = field(default_factory=set)
-    verified: int = 0
-    _met: set[str] | None = None
-
-    @property
-    def count(self) -> int:
-        """Items of this run and of the parts before it."""
-        return self.base + len(self.items)
-
-    def chain(self) -> Iterator[tuple[Run, int]]:
-        """Yields this run and those before it, each with the number of its items that count."""
-        part: tuple[Run, int] | None = (self, len(self.items))
-        while part is not None:
-            yield part
-            part = part[0].parent
-
-    def met(self) -> set[str]:
-        """Returns the ids that were listed and that the rules keep, earlier parts included."""
-        if self._met is None:
-            parts = self.chain()
-            self._met = {item.id for run, number in parts for item in run.items[:number] if item.wanted != "out"}
-        return self._met
 
 
 @dataclass(slots=True)
@@ -123,6 +55,7 @@ class Watch:
         self._least = least
         self.runs: list[Run] = []
         self.latest: dict[tuple[str, str], Run] = {}
+        self.splits: list[StoredSplit] = []
         self.prepared: dict[tuple[str, str], str] = {}
         self.working: dict[tuple[str, str], SyncJob] = {}
         self.indices: dict[str, _Index] = {}
@@ -147,7 +80,28 @@ class Watch:
         if full and state is not None:
             run.parent = self.runs[state["run"]], state["at"]
             run.base = state["count"]
-        index = self.index(uuid)
+        return self._begun(run)
+
+    def begin_split(self, process: str, connector: str, *, rules: Sequence[Any], checkpoint: Any) -> None:
+        """A sync by several readers begins, or goes on behind its checkpoint."""
+        found = split_in(checkpoint) or {}
+        split, of = found["cursor"]["split"], found["number"]
+        stored, uuid = self.splits[split], self.prepared.get((process, connector), "")
+        parts = {part: run for part, run in stored.finished.items() if str(part) not in found["open"]}
+        run = SplitRun(
+            len(self.runs), connector, process, True, rules, uuid, split=split, of=of, parts=parts, before=stored.again
+        )
+        self._begun(run)
+
+    def begin_part(self, whole: SplitRun, part: int, state: Any) -> Run:
+        """A reader begins to list a part."""
+        run = whole.begin(len(self.runs), part, state, self.runs)
+        self.runs.append(run)
+        return run
+
+    def _begun(self, run: Run) -> Run:
+        process, connector = run.process, run.connector
+        index = self.index(run.uuid)
         run.held = sum(owner == connector and id_ not in index.late for id_, owner in index.owners.items())
         job = self.working.get((process, connector))
         run.allowed = int(job.metadata.get("allow_deletes") or 0) if job is not None else 0
@@ -182,7 +136,7 @@ class Watch:
                 self._fail(f"{operation.id} is deleted by an incremental sync that did not say so")
 
     def _vanish(self, run: Run, gone: list[str]) -> None:
-        if not run.ended:
+        if not run.is_complete:
             self._fail(f"{gone} vanished, and run {run.number} is not at its end")
         if any(part.blind is not None and part.blind <= number for part, number in run.chain()):
             self._fail(f"{gone} vanished, and run {run.number} could not read everything")
@@ -284,31 +238,67 @@ class Watch:
             self._fail(f"{process} commits for {lease.connector_id} in epoch {lease.epoch}, which is over")
         progress = (state or {}).get("progress")
         if progress:
-            self._progress(progress)
+            self._progress(self.latest[process, lease.connector_id], progress)
         cursor = (connector or {}).get("sync_cursor")
         if cursor:
-            self.verify(self.runs[cursor["run"]], cursor["at"], "a cursor")
-            self.seen["cursor"] += 1
+            self._cursor(process, lease, cursor)
         if job and job.get("status") == "completed" and "unchanged" not in job.get("metadata", {}):
             self._completed(process, lease, job["metadata"]["counters"])
 
-    def _progress(self, progress: Mapping[str, Any]) -> None:
+    def _cursor(self, process: str, lease: Lease, cursor: Mapping[str, Any]) -> None:
+        if "split" in cursor:
+            run = self.latest[process, lease.connector_id]
+            if not isinstance(run, SplitRun) or run.split != cursor["split"] or not run.is_complete:
+                self._fail(f"the cursor {cursor} is stored, and run {run.number} is not at the end of that split")
+            self.verify(run, 0, "a cursor")
+        else:
+            self.verify(self.runs[cursor["run"]], cursor["at"], "a cursor")
+        self.seen["cursor"] += 1
+
+    def _progress(self, run: Run, progress: Mapping[str, Any]) -> None:
         state, counters = progress["checkpoint"], progress["counters"]
-        self.verify(self.runs[state["run"]], state["at"], "a checkpoint")
+        again = 0
+        if (found := split_in(state)) is None:
+            self.verify(self.runs[state["run"]], state["at"], "a checkpoint")
+            count = state["count"]
+        else:
+            assert isinstance(run, SplitRun)
+            again, count = run.before + run.again, self._split_progress(run, found)
+            self.splits[run.split].again = counters["read"] - count
+            self.seen["checkpoint of parts"] += 1
         settled = sum(counters[name] for name in OUTCOMES)
-        if not counters["read"] == settled == state["count"]:
-            self._fail(f"a checkpoint behind {state['count']} items is stored with {counters}")
+        if counters["read"] != settled or not 0 <= counters["read"] - count <= again:
+            self._fail(f"a checkpoint behind {count} items is stored with {counters}; {again} may be counted twice")
         self.seen["checkpoint"] += 1
+
+    def _split_progress(self, run: SplitRun, found: Mapping[str, Any]) -> int:
+        """Verifies a checkpoint of all parts; returns the items that it covers."""
+        count, stored = 0, self.splits[run.split]
+        for part in range(run.of):
+            reached = found["reached"].get(str(part))
+            if str(part) not in found["open"]:
+                ended = run.parts.get(part)
+                if ended is None or not ended.ended:
+                    self._fail(f"part {part} counts as read to its end, and is not")
+                    continue
+                stored.finished[part] = ended
+                self.verify(ended, len(ended.items), "the end of a part")
+                count += ended.count
+            elif reached is not None:
+                self.verify(self.runs[reached["run"]], reached["at"], "the checkpoint of a part")
+                count += reached["count"]
+        return count
 
     def _completed(self, process: str, lease: Lease, counters: Mapping[str, int]) -> None:
         run = self.latest[process, lease.connector_id]
-        if not run.ended:
+        if not run.is_complete:
             self._fail(f"a job is completed, and run {run.number} is not at its end")
         self.verify(run, len(run.items), "an end")
         settled = sum(counters[name] for name in OUTCOMES)
+        again = run.before + run.again if isinstance(run, SplitRun) else 0
         # Of a vanished document whose deletion failed, the outcome is counted like that of one that was read.
-        if counters["read"] != settled or not 0 <= counters["read"] - run.count <= len(run.deleted):
-            self._fail(f"a job that read {run.count} items is completed with {counters}")
+        if counters["read"] != settled or not 0 <= counters["read"] - run.count <= len(run.deleted) + again:
+            self._fail(f"a job that read {run.count} items is completed with {counters}; {again} may be counted twice")
 
     def kept_letters(self, letters: Iterable[DeadLetter]) -> None:
         """Dead letters were stored."""
@@ -330,6 +320,9 @@ class Watch:
         Args:
             letters: whether dead letters have to be stored by now.
         """
+        if isinstance(run, SplitRun):
+            for part in run.parts.values():
+                self.verify(part, len(part.items), what, letters=letters)
         if run.parent is not None:
             self.verify(run.parent[0], run.parent[1], what, letters=letters)
         index = self.index(run.uuid)
