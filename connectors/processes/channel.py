@@ -97,7 +97,11 @@ class _Frames(asyncio.BufferedProtocol):
         while not self._rest:
             frame = self._frame
             if self._is_head:
-                self._begin(bytearray(int.from_bytes(frame, "big")), is_head=False)
+                size = int.from_bytes(frame, "big")
+                if size > _LONGEST and self._transport is not None:
+                    self._transport.abort()
+                    return
+                self._begin(bytearray(size), is_head=False)
             else:
                 self._begin(bytearray(_LENGTH), is_head=True)
                 self._take(frame)
