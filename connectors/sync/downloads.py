@@ -69,53 +69,47 @@ class Downloads:
         self._begun: deque[_Wanted] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._room = asyncio.Event()
-        self._ended = False
         self.tasks: list[asyncio.Task[None]] = []
         self.over = asyncio.Event()
         self.over.set()
 
     async def start(self, document: Document, lazy: LazyDownload, operation: Operation, outcome: str) -> None:
         """Starts one, as soon as there are fewer than may be, and the writer has room for what it brings."""
-        while self._under_way >= self._most and not self._ended:
+        while self._under_way >= self._most:
             self._room.clear()
             await self._room.wait()
         await self._writer.room()
-        if self._ended:  # the sync ends, and a library of the source swallowed the cancellation that says so
-            raise asyncio.CancelledError
-        if len(self.tasks) <= self._under_way:
+        idle = self._idle.pop() if self._idle else None
+        if idle is None and len(self.tasks) < self._most:
             self._employ()
         self._under_way += 1
         self.over.clear()
         self._begun.append(_Wanted(document, lazy, operation, outcome, self._progress.begin()))
-        if self._idle:
-            self._idle.pop().set_result(None)
+        if idle is not None and not idle.done():  # it is when the sync ends, see below
+            idle.set_result(None)
 
     def _employ(self) -> None:
         work = self._work()
         try:
             self.tasks.append(self._group.create_task(work))
-        except RuntimeError:  # as above
+        except RuntimeError:  # the sync ends, and a library of the source swallowed the cancellation that says so
             work.close()
             raise asyncio.CancelledError from None
 
     async def _work(self) -> None:
         """Runs one download after the other."""
-        try:
-            with self._context.watch.doing("") as doing:
-                while True:
-                    while self._begun:
-                        await self._download(self._begun.popleft(), doing)
-                        self._under_way -= 1
-                        self._room.set()
-                        if not self._under_way:
-                            self.over.set()
-                    doing.change("")
-                    idle = asyncio.get_running_loop().create_future()
-                    self._idle.append(idle)
-                    await idle
-        finally:  # with one of them all end: the sync does
-            self._ended = True
-            self._room.set()
+        with self._context.watch.doing("") as doing:
+            while True:
+                while self._begun:
+                    await self._download(self._begun.popleft(), doing)
+                    self._under_way -= 1
+                    self._room.set()
+                    if not self._under_way:
+                        self.over.set()
+                doing.change("")
+                idle = asyncio.get_running_loop().create_future()
+                self._idle.append(idle)
+                await idle
 
     async def _download(self, wanted: _Wanted, doing: Doing) -> None:
         document, lazy, operation, outcome, segment = wanted
