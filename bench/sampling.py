@@ -1,14 +1,14 @@
 """Where a process spends its CPU time, by samples of the main thread's stack.
 
-A sample belongs to the innermost frame that is of a known kind. Drivers in C and Cython have no frames: they count as
-the source that called them. What other threads use is measured by the clocks, not by samples.
+A sample belongs to the innermost frame that is of a known kind, and weighs as much as the main thread has worked since
+the one before: the timer goes on while it waits for other threads, whose time is measured by the clocks. Drivers in C
+and Cython have no frames: they count as the source that called them.
 """
 
 from __future__ import annotations
 
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,21 +54,20 @@ class Profile:
     """CPU seconds.
 
     Attributes:
-        samples: number of samples of each kind; "loop" is what belongs to nobody else.
-        main: of the main thread.
+        samples: of the main thread by kind, as sampled; "loop" is what belongs to nobody else.
+        main: of the main thread, as measured.
         threads: of all others.
     """
 
-    samples: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, float] = field(default_factory=dict)
     main: float = 0.0
     threads: float = 0.0
+    _sampled: float = field(default_factory=time.thread_time)
 
     def seconds(self) -> dict[str, float]:
         """Returns the seconds of each kind; those of other threads by the name of threads."""
-        total = sum(self.samples.values()) or 1
-        return {kind: self.main * number / total for kind, number in self.samples.most_common()} | {
-            "threads": self.threads
-        }
+        total = sum(self.samples.values()) or 1.0
+        return {kind: self.main * number / total for kind, number in self.samples.items()} | {"threads": self.threads}
 
     def parts(self) -> dict[str, float]:
         """Returns the seconds of source, framework, wire and what is none of them."""
@@ -79,14 +78,20 @@ class Profile:
         return found
 
     def take(self, _: int, frame: FrameType | None) -> None:
-        """Counts one sample."""
-        while frame is not None:
-            path = frame.f_code.co_filename
-            if (kind := next((kind for part, kind in _KINDS if part in path), None)) is not None:
-                self.samples[kind] += 1
-                return
-            frame = frame.f_back
-        self.samples["loop"] += 1
+        """Takes one sample."""
+        now = time.thread_time()
+        kind = _kind(frame)
+        self.samples[kind] = self.samples.get(kind, 0.0) + now - self._sampled
+        self._sampled = now
+
+
+def _kind(frame: FrameType | None) -> str:
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if (kind := next((kind for part, kind in _KINDS if part in path), None)) is not None:
+            return kind
+        frame = frame.f_back
+    return "loop"
 
 
 @contextmanager

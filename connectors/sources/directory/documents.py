@@ -82,7 +82,7 @@ def _iso(nanoseconds: int) -> str:
     """Returns ISO text in UTC with microseconds; for times that no calendar holds, the nearest that one does."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     moment = datetime.fromtimestamp(min(max(seconds, -62_135_596_800), 253_402_300_799), UTC)
-    return moment.replace(microsecond=rest // 1000).isoformat(timespec="microseconds")
+    return f"{moment.isoformat()[:19]}.{rest // 1000:06}+00:00"
 
 
 def _created_ns(state: os.stat_result) -> int:
