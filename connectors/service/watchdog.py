@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from connectors.config import ServiceConfig
 from connectors.errors import ConnectorsError, StalledError
+from connectors.logger import mask
 from connectors.runtime import Runtime
 from connectors.sync.watch import Watch
 from connectors.utils import format_duration
@@ -73,7 +74,7 @@ class Watchdog:
             self._measure(still)
             if still < tell_at:
                 continue
-            text = f"no progress for {format_duration(still)}: {self._watch.where()}"
+            text = mask(f"no progress for {format_duration(still)}: {self._watch.where()}")
             if self._cancels:
                 return StalledError(text)
             tell_at = still * _AGAIN

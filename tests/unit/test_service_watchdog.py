@@ -15,6 +15,7 @@ from connectors.backends.ports import Failure, FailureKind, WriteResult
 from connectors.byoc import SyncJob
 from connectors.config import ServiceConfig
 from connectors.errors import RetryableError, StalledError
+from connectors.logger import register_secrets
 from connectors.service.watchdog import Watchdog
 from connectors.sync.watch import Watch
 from tests.support.clock import InlineRuntime, run_virtual
@@ -101,13 +102,14 @@ def test_a_slow_sync_is_not_taken_for_one_that_hangs(tmp_path: Path, caplog: pyt
 
 def test_a_destination_that_refuses_is_named_with_the_request_and_the_tries(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
-        busy = Failure(FailureKind.OVERLOADED, "429: the queue is full")
+        register_secrets(["tr0ub4dor-queue"])
+        busy = Failure(FailureKind.OVERLOADED, "429: the queue tr0ub4dor-queue is full")
         service.destination.verdict = lambda *_: busy
         job = await running_job(service, 400)
         assert job.stalled is not None
         assert "writing 3 documents (" in job.stalled
         assert "to shelf, for 5m" in job.stalled
-        assert " times, the last time: 429: the queue is full" in job.stalled
+        assert " times, the last time: 429: the queue *** is full" in job.stalled
         assert "source" not in job.stalled, "that one waits for nothing"
 
     hanging(scenario, tmp_path)
