@@ -35,11 +35,30 @@ from connectors.errors import ConfigurationError
 __all__ = ["ElasticsearchTransport", "open_elasticsearch"]
 
 
-class _QuietNode(AiohttpHttpNode):
-    """A node that logs nothing: the library decodes each body for its log, whether a line is written or not."""
+class _StraightSession:
+    """A session that follows no redirect: a POST that is followed arrives as a GET."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    def request(self, *args: Any, **kwargs: Any) -> Any:
+        return self._session.request(*args, allow_redirects=False, **kwargs)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+class _Node(AiohttpHttpNode):
+    """A node that follows no redirect, and logs nothing: the library decodes each body for its log, whether a line is
+    written or not."""
 
     def _log_request(self, *args: Any, **kwargs: Any) -> None:
         pass
+
+    def _create_aiohttp_session(self) -> None:
+        super()._create_aiohttp_session()
+        if self.session is not None:
+            self.session = _StraightSession(self.session)  # type: ignore[assignment]  # all that the node uses of it
 
 
 class ElasticsearchTransport:
@@ -49,7 +68,7 @@ class ElasticsearchTransport:
         try:
             self._client = AsyncElasticsearch(
                 config.urls,
-                node_class=_QuietNode,
+                node_class=_Node,
                 connections_per_node=CONNECTIONS,
                 http_compress=False,
                 **tls_options(config),

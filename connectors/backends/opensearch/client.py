@@ -49,6 +49,7 @@ class _RawConnection(AIOHttpConnection):
             data=chunked(body),
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=timeout),
+            allow_redirects=False,  # a POST that is followed arrives as a GET
             **pinned,
         ) as response:
             data = await response.read()
