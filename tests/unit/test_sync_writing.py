@@ -14,6 +14,9 @@ import pytest
 from connectors.backends.ports import Failure, FailureKind, Operation
 from connectors.errors import IndexChangedError, LeaseLostError, SuspendSync
 from connectors.source import Checkpoint, Skipped
+from connectors.sync.counters import Counters
+from connectors.sync.engine import run_sync
+from connectors.sync.page import PAGE_DOCUMENTS
 from tests.support.clock import run_virtual
 from tests.support.sources import Download, ResumableSource, ScriptedSource, documents
 from tests.support.world import World
@@ -43,6 +46,36 @@ def test_batches_are_as_large_as_the_pace_allows(tmp_path: Path) -> None:
         world.destination.delay = lambda _: 1.0
         await world.sync(ScriptedSource([({"_id": f"d{n}", "x": "y" * 100_000}, None) for n in range(60)]))
         assert [len(request) for request in world.destination.requests] == [19, 19, 19, 3]
+
+    run_virtual(scenario())
+
+
+class Gauge:
+    """An observer that keeps how many operations wait."""
+
+    def __init__(self) -> None:
+        self.queued: list[int] = []
+
+    def begin(self, connector_id: str, counters: Counters) -> None:
+        pass
+
+    def progress(self, connector_id: str, counters: Counters, queued: int) -> None:
+        self.queued.append(queued)
+
+    def stalled(self, connector_id: str, seconds: float) -> None:
+        pass
+
+
+def test_what_waits_is_told_and_bounded(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world, gauge = World(tmp_path, batch_documents=100, writes_in_flight=1), Gauge()
+        world.destination.delay = lambda _: 10.0
+        context = await world.context(ScriptedSource(documents(range(1000))), await world.job())
+        context.observer = gauge
+        await run_sync(context)
+        assert gauge.queued[0] == PAGE_DOCUMENTS - 100  # a page was read, and a batch of it is on its way
+        assert max(gauge.queued) <= PAGE_DOCUMENTS + 200  # with less than two batches waiting, another page is read
+        assert gauge.queued[-1] == 0
 
     run_virtual(scenario())
 
