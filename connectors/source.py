@@ -35,8 +35,9 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
+from connectors.byoc import Filter
 from connectors.errors import (
     ConfigurationError,
     ConnectorsError,
@@ -47,14 +48,22 @@ from connectors.errors import (
     SuspendSync,
     SyncError,
 )
+from connectors.filtering.validation import (
+    AdvancedRulesValidator,
+    BasicRulesSetValidator,
+    BasicRuleValidator,
+    FilteringValidationResult,
+    FilteringValidator,
+    SyncRuleValidationResult,
+    rejected,
+)
 from connectors.source_configuration import DataSourceConfiguration, Field
 
-if TYPE_CHECKING:
-    from connectors.byoc import Filter
-    from connectors.filtering.validation import FilteringValidationResult
-
 __all__ = [
+    "AdvancedRulesValidator",
     "BaseDataSource",
+    "BasicRuleValidator",
+    "BasicRulesSetValidator",
     "Checkpoint",
     "ConfigurationError",
     "ConnectorsError",
@@ -62,16 +71,21 @@ __all__ = [
     "Discovered",
     "Document",
     "Field",
+    "Filter",
+    "FilteringValidationResult",
     "FrameworkConfig",
     "FullSyncNeededError",
+    "IncrementalItem",
     "InvalidFilteringError",
     "LazyDownload",
+    "Operation",
     "RetryableError",
     "SkippableError",
     "Skipped",
     "SourceItem",
     "SuspendSync",
     "SyncError",
+    "SyncRuleValidationResult",
     "with_defaults",
 ]
 
@@ -222,11 +236,13 @@ class BaseDataSource:
         """
         return True
 
-    def get_docs(self, filtering: Filter | None = None, *, checkpoint: Any = None) -> AsyncIterator[SourceItem]:
+    # The open signature lets a type checker accept what an override takes: `(filtering)`, `(filtering, *, checkpoint)`.
+    def get_docs(self, filtering: Filter | None = None, *args: Any, **given: Any) -> AsyncIterator[SourceItem]:
         """Yields `(document, lazy_download or None)`, `Checkpoint` and `Skipped`.
 
-        Only a `resumable` source is ever given a `checkpoint`, and only a state that it yielded itself. One that is
-        `partitioned` also takes `partition=`, and is then given checkpoints of that very partition.
+        Only a `resumable` source is ever given a `checkpoint=`, and only a state that it yielded itself. One that is
+        `partitioned` also takes `partition=`, and is then given checkpoints of that very partition. Others are called
+        with `filtering` alone.
         """
         raise NotImplementedError
 
@@ -283,8 +299,6 @@ class BaseDataSource:
 
     async def validate_filtering(self, filtering: Filter) -> FilteringValidationResult:
         """Runs all validators over the rules and returns all problems; rules that the source ignores are one."""
-        from connectors.filtering.validation import FilteringValidator, SyncRuleValidationResult, rejected
-
         validator = FilteringValidator(self.basic_rules_validators(), self.advanced_rules_validators())
         result = await validator.validate(filtering.basic_rules, filtering.advanced_or_none())
         known = self.name or self.service_type

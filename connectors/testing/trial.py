@@ -18,6 +18,7 @@ import pytest
 from connectors.source import BaseDataSource, DataSourceConfiguration, FrameworkConfig, with_defaults
 from connectors.testing.reading import Reading, read_all
 from connectors.testing.watching import Counter
+from connectors.utils import nearest
 
 __all__ = ["Breach", "Kit", "Trial"]
 
@@ -60,6 +61,7 @@ class Trial:
         self.folder = folder
         self.data = data
         self._made: list[BaseDataSource] = []
+        self._listed: set[str] = set()
 
     @classmethod
     @asynccontextmanager
@@ -131,14 +133,25 @@ class Trial:
         """Calls a method of the data; skips the test where there is none."""
         if not self.can(name):
             pytest.skip(f"the data have no method {name}(): give them one, and this test runs")
-        result = getattr(self.data, name)()
-        return await result if inspect.isawaitable(result) else result
+        try:
+            result = getattr(self.data, name)()
+            return await result if inspect.isawaitable(result) else result
+        except Exception as error:
+            error.add_note(f"{name}() of the data failed; a test may call it several times, and while a source reads")
+            raise
 
     async def touched(self, name: str) -> str:
         """Calls `add`, `change` or `delete`, and returns the `_id` of the document that it concerned."""
         given = await self.act(name)
         if not isinstance(given, str) or not given:
             self.misuse(f"{name}() of the data returned {given!r}: return the `_id` of the document that it concerned")
+        if name == "add":
+            self._listed.add(given)
+        elif self._listed and given not in self._listed:
+            near = nearest(given, self._listed) or min(self._listed)
+            self.misuse(
+                f"{name}() of the data returned {given!r}, and the source yields no such `_id`, but {near!r}, say"
+            )
         return given
 
     # Reading
@@ -163,8 +176,10 @@ class Trial:
             pytest.skip("not tried before test_downloads_bring_what_documents_can_take passes")
         if first.bodies != second.bodies:
             pytest.skip("not tried before test_two_readings_are_equal passes")
-        if filtering is None and len(first.bodies) < _FEWEST:
-            self.misuse(f"the data have {len(first.bodies)} documents: the tests need {_FEWEST} or more")
+        if filtering is None:
+            if len(first.bodies) < _FEWEST:
+                self.misuse(f"the data have {len(first.bodies)} documents: the tests need {_FEWEST} or more")
+            self._listed = {*first.bodies, *(item.id for item in first.skipped if item.id is not None)}
         return first
 
     async def refusal(self, source: BaseDataSource) -> BaseException | None:

@@ -13,6 +13,7 @@ from connectors.source import (
     BaseDataSource,
     Checkpoint,
     ConfigurationError,
+    Filter,
     RetryableError,
     SkippableError,
     Skipped,
@@ -50,7 +51,7 @@ class NotesDataSource(BaseDataSource):
 
     async def get_docs(
         self,
-        filtering: Any = None,  # noqa: ARG002 - advanced rules, of which this source has none
+        filtering: Filter | None = None,  # noqa: ARG002 - advanced rules, of which this source has none
         *,
         checkpoint: Any = None,
     ) -> AsyncIterator[SourceItem]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from notes import NotesDataSource
 
-from connectors.source import Checkpoint, IncrementalItem, Skipped, SourceItem
+from connectors.source import Checkpoint, Filter, IncrementalItem, Skipped, SourceItem
 
 __all__ = ["RecentNotesDataSource"]
 
@@ -23,7 +23,7 @@ class RecentNotesDataSource(NotesDataSource):
 
     _cursor: str | None = None
 
-    async def get_docs(self, filtering: Any = None, *, checkpoint: Any = None) -> AsyncIterator[SourceItem]:
+    async def get_docs(self, filtering: Filter | None = None, *, checkpoint: Any = None) -> AsyncIterator[SourceItem]:
         """Yields all notes. The position is fixed before the first read, and travels with the checkpoints."""
         start, last = checkpoint or (await self._newest(), None)
         async for item in super().get_docs(filtering, checkpoint=last):
@@ -33,7 +33,7 @@ class RecentNotesDataSource(NotesDataSource):
     async def get_docs_incrementally(
         self,
         sync_cursor: Any,
-        filtering: Any = None,  # noqa: ARG002 - advanced rules, of which this source has none
+        filtering: Filter | None = None,  # noqa: ARG002 - advanced rules, of which this source has none
     ) -> AsyncIterator[IncrementalItem]:
         """Yields what changed since the cursor; notes that were deleted are found by the next full sync."""
         newest = await self._newest()

@@ -15,7 +15,7 @@ import pytest
 
 from connectors.testing import watching
 from connectors.testing.acceptance import SourceAcceptance
-from connectors.testing.rules import stopping, syncing
+from connectors.testing.rules import base, stopping, syncing
 from connectors.testing.shelf import Shelf, ShelfDataSource
 from tests.support import broken_partitions, broken_sources, broken_syncs
 from tests.support.broken import Broken
@@ -140,6 +140,68 @@ def test_what_hangs_fails(tmp_path: Path) -> None:
         kit.test_changed_is_true_before_a_whole_reading(tmp_path)
 
 
+def test_after_one_that_hangs_the_others_do_not_wait_too(tmp_path: Path) -> None:
+    kit: Any = type("Kit", (ShelfKit,), {"source_class": Stuck, "patience": 0.05})()
+    with pytest.raises(pytest.fail.Exception):
+        kit.test_changed_is_true_before_a_whole_reading(tmp_path)
+    with pytest.raises(pytest.skip.Exception, match="before test_changed_is_true_before_a_whole_reading passes"):
+        kit.test_ids_are_unique(tmp_path)
+    other: Any = type("Kit", (ShelfKit,), {"source_class": ShelfDataSource})()
+    other.test_ids_are_unique(tmp_path)
+
+
+class Deaf(ShelfDataSource):
+    """Takes no cancellation, however often it is asked."""
+
+    release: ClassVar[bool] = False
+
+    async def changed(self) -> bool:
+        while not self.release:
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                continue
+        return True
+
+
+def test_what_takes_no_cancellation_fails_and_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_GRACE", 0.05)
+    left: list[Any] = []
+    monkeypatch.setattr(base, "_abandoned", left)
+    kit: Any = type("Kit", (ShelfKit,), {"source_class": Deaf, "patience": 0.05})()
+    with pytest.raises(pytest.fail.Exception, match=r"within 0\.05 s, and went on when it was cancelled"):
+        kit.test_changed_is_true_before_a_whole_reading(tmp_path)
+    [(runner, stuck)] = left
+    monkeypatch.setattr(Deaf, "release", True)  # so that it leaves nothing to the tests that follow
+    runner.run(asyncio.wait(stuck))
+    runner.close()
+
+
+def test_an_id_that_the_source_does_not_know_is_the_fault_of_the_test(tmp_path: Path) -> None:
+    class Elsewhere(Shelf):
+        def change(self) -> str:
+            return f"shelf.{super().change()}"
+
+    kit: Any = type("Kit", (ShelfKit,), {"source_class": ShelfDataSource, "data": Elsewhere})()
+    with pytest.raises(
+        pytest.fail.Exception, match=r"change\(\) of the data returned 'shelf\.\S+', and the source yields"
+    ):
+        kit.test_incremental_syncs_follow_the_source(tmp_path)
+
+
+def test_data_that_fail_are_named(tmp_path: Path) -> None:
+    class Once(Shelf):
+        def change(self) -> str:
+            raise KeyError("5")
+
+    kit: Any = type("Kit", (ShelfKit,), {"source_class": ShelfDataSource, "data": Once})()
+    with pytest.raises(KeyError) as raised:
+        kit.test_incremental_syncs_follow_the_source(tmp_path)
+    assert raised.value.__notes__ == [
+        "change() of the data failed; a test may call it several times, and while a source reads"
+    ]
+
+
 def test_too_few_data_are_the_fault_of_the_test(tmp_path: Path) -> None:
     def few(_: Any, folder: Path) -> Shelf:
         return Shelf(folder, documents=4)
@@ -192,7 +254,7 @@ def test_an_author_needs_nothing_but_pytest_and_the_example_of_the_docs(tmp_path
     (tmp_path / "test_notes.py").write_text(example + NAMELESS, "utf-8")
     plugins = [word for name in ("asyncio", "randomly", "timeout", "cacheprovider") for word in ("-p", f"no:{name}")]
     command = [sys.executable, "-m", "pytest", "-q", *plugins, "--rootdir", str(tmp_path), "-W", "error", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "examples/sources")}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'examples/sources'}"}
     ran = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=50
     )

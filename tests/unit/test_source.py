@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from connectors.byoc import Filter
+import connectors.source
 from connectors.errors import ConfigurationError
-from connectors.filtering.validation import (
-    AdvancedRulesValidator,
-    BasicRuleValidator,
-    FilterValidationState,
-    SyncRuleValidationResult,
-)
+from connectors.filtering.validation import FilterValidationState
 from connectors.source import (
+    AdvancedRulesValidator,
     BaseDataSource,
+    BasicRuleValidator,
     Checkpoint,
     DataSourceConfiguration,
+    Filter,
     FrameworkConfig,
+    IncrementalItem,
     Skipped,
     SourceItem,
+    SyncRuleValidationResult,
     with_defaults,
 )
 
@@ -44,6 +44,47 @@ class Notes(BaseDataSource):
         yield {"_id": "1"}, None
         yield Checkpoint({"at": 1})
         yield Skipped("unreadable", "2")
+
+
+class Few(BaseDataSource):
+    """Takes no more than it needs, and a strict type checker has nothing against it."""
+
+    async def ping(self) -> None:
+        return
+
+    async def get_docs(self, filtering: Filter | None = None) -> AsyncIterator[SourceItem]:
+        yield {"_id": "1"}, None
+
+    async def get_docs_incrementally(
+        self, sync_cursor: Any, filtering: Filter | None = None
+    ) -> AsyncIterator[IncrementalItem]:
+        yield {"_id": "1"}, None, "delete"
+
+
+class Parted(Few):
+    async def get_docs(
+        self, filtering: Filter | None = None, *, checkpoint: Any = None, partition: Any = None
+    ) -> AsyncIterator[SourceItem]:
+        yield {"_id": str(partition)}, None
+
+
+async def test_a_source_takes_no_more_arguments_than_it_needs() -> None:
+    few = Few(DataSourceConfiguration({}))
+    assert [item async for item in few.get_docs()] == [({"_id": "1"}, None)]
+    assert [item async for item in few.get_docs_incrementally(None)] == [({"_id": "1"}, None, "delete")]
+    parted = Parted(DataSourceConfiguration({}))
+    assert [item async for item in parted.get_docs(partition=7)] == [({"_id": "7"}, None)]
+
+
+def test_all_that_an_author_annotates_with_is_exported() -> None:
+    public = {
+        name
+        for name, value in vars(connectors.source).items()
+        if getattr(value, "__module__", "") == "connectors.source"
+    }
+    assert public <= set(connectors.source.__all__)
+    assert set(connectors.source.__all__) >= {"Filter", "IncrementalItem", "Operation", "AdvancedRulesValidator"}
+    assert all(hasattr(connectors.source, name) for name in connectors.source.__all__)
 
 
 async def test_a_source_of_a_few_lines_has_all_members() -> None:

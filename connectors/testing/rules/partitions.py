@@ -62,6 +62,8 @@ class PartitionRules(Rules):
             stream = reader.get_docs_incrementally(cursor, Filter())
             if added in (await read(stream, reader, incremental=True)).bodies:
                 return
+        if added not in (await trial.read()).bodies:
+            trial.misuse(f"add() of the data returned {added!r}, and the source yields no such `_id`")
         raise Breach(
             f'"{added}" is in no partition',
             "leave the first partition without a beginning and the last one without an end",

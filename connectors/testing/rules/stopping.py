@@ -190,6 +190,8 @@ async def _cancelled(work: asyncio.Future[Any]) -> str | None:
     if work.cancelled():
         return None
     work.cancel()
+    if not (await asyncio.wait([work], timeout=_GRACE))[0]:
+        return "went on"
     error = (await asyncio.gather(work, return_exceptions=True))[0]
     return f"raised {describe(error)}" if isinstance(error, Exception) else "went on"
 
