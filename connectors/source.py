@@ -128,6 +128,10 @@ class Skipped:
     reason: str
     _id: str | None = None
 
+    def __post_init__(self) -> None:
+        """Takes an exception for a reason, too: its words are meant."""
+        object.__setattr__(self, "reason", str(self.reason))
+
     @property
     def id(self) -> str | None:
         """The document's `_id`, if one document is meant."""

@@ -18,6 +18,7 @@ from connectors.backends.ports import IndexHandle
 from connectors.byoc import JobType
 from connectors.errors import SyncError, describe
 from connectors.sync.context import SyncContext, SyncResult
+from connectors.sync.contract import durable
 from connectors.sync.counters import Counters
 from connectors.sync.deadletters import DeadLetters
 from connectors.sync.encode import ENCODING_VERSION
@@ -214,7 +215,7 @@ class Sync:
             return
         if not await self._drain(pipeline, writer):
             return
-        result.cursor = self._cursor()
+        result.cursor = durable(self._cursor(), f"sync_cursor() of the source {context.connector.service_type}")
         if not self._full and pipeline.last_checkpoint is not None:
             result.cursor = pipeline.last_checkpoint.state
         filled = context.state.data.get("index")  # the index that the last completed full sync filled

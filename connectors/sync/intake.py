@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from connectors.errors import SkippableError, SyncError, describe
 from connectors.filtering.basic_rule import BasicRuleEngine
 from connectors.source import BaseDataSource, Document, LazyDownload
+from connectors.sync.contract import OPERATIONS, short
 from connectors.sync.encode import MAX_ID_BYTES
 from connectors.sync.page import Page, Refused
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EXCLUDE", "Intake"]
 
-_OPERATIONS: Final = frozenset({"index", "update", "delete"})
 #: In an incremental sync the rules keep a document out that the index may hold: it goes at once.
 EXCLUDE: Final = "exclude"
 
@@ -68,15 +68,22 @@ class Intake:
             operation = EXCLUDE
         if self._serialize is not None:
             document = self._serialize(document)
+            if not isinstance(document, dict):
+                raise SyncError(f"serialize() of the source {self._service_type} returned {short(document)}, no dict")
         try:
             given = document.pop("_id")
-        except (KeyError, TypeError, AttributeError):
+        except KeyError:
             raise SyncError(
                 f"the source {self._service_type} yielded a document without `_id`; "
                 "every document needs one that is the same in each sync"
             ) from None
         document_id = self.identify(given)
-        if operation not in _OPERATIONS and operation is not EXCLUDE:
+        if operation != "index" and operation is not EXCLUDE and (self._full or operation not in OPERATIONS):
+            if self._full:
+                raise SyncError(
+                    f"get_docs() of the source {self._service_type} yielded the operation {operation!r} for "
+                    f'"{document_id}"; it lists what there is, and get_docs_incrementally() what became of it'
+                )
             raise SyncError(
                 f"the source {self._service_type} yielded the operation {operation!r} for "
                 f'"{document_id}"; write "index", "update" or "delete"'

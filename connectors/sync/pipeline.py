@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
-from typing import Any, Final, TypeVar, cast
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import orjson
 
 from connectors.backends.ports import IndexHandle, Operation
-from connectors.errors import SkippableError, describe
+from connectors.errors import SkippableError, SyncError, describe
 from connectors.filtering.basic_rule import BasicRuleEngine
 from connectors.source import Checkpoint, Skipped
 from connectors.sync.context import SyncContext
+from connectors.sync.contract import durable, opened, told
 from connectors.sync.counters import OUTCOMES
 from connectors.sync.deadletters import DeadLetters
 from connectors.sync.downloads import Downloads
@@ -91,9 +92,8 @@ class Pipeline:
         engine = BasicRuleEngine.from_records(context.filtering.basic_rules)
         watched = self._full and not engine.is_trivial and context.changed("basic_rules")
         self.dropped = DroppedDocuments(engine, ledger) if watched else None
-        self._intake = Intake(
-            context.source, context.connector.service_type, engine, full=self._full, dropped=self.dropped
-        )
+        self._service_type = context.connector.service_type
+        self._intake = Intake(context.source, self._service_type, engine, full=self._full, dropped=self.dropped)
         self.incomplete: list[str] = []
         self.kept = 0
         self.last_checkpoint: Checkpoint | None = None
@@ -110,12 +110,16 @@ class Pipeline:
             except Exception:
                 await self.flush_page()
                 raise
+            except SystemExit as error:  # of a library of the source: it shall not end the daemon
+                await self.flush_page()
+                message = f"the source {self._service_type} tried to end the whole process (SystemExit)"
+                raise SyncError(message) from error
             await self.flush_page()
 
     async def _read(self, stream: AsyncIterator[Any]) -> None:
         take = self._intake.take
-        async with aclosing(cast("Any", stream)):
-            async for item in stream:
+        async with opened(stream, self._service_type) as items:
+            async for item in items:
                 if item.__class__ is Checkpoint:
                     await self._checkpoint(item)
                 elif item.__class__ is Skipped:
@@ -128,7 +132,10 @@ class Pipeline:
                     page = self._page
                     if not page.read:
                         self._page_begun = self._context.runtime.monotonic()
-                    refused = take(page, *item)
+                    try:
+                        refused = take(page, *item)
+                    except (TypeError, AttributeError) as error:
+                        raise told(error, item, self._service_type, incremental=not self._full) from None
                     if refused is not None:
                         if refused.id in page.ids:  # an earlier copy: its outcome shall not pass for the later one's
                             await self.flush_page()
@@ -179,6 +186,7 @@ class Pipeline:
         if now - self._checkpoint_at < self._context.config.checkpoint_interval:
             return
         self._checkpoint_at = now
+        durable(item.state, f"the state of a checkpoint of the source {self._service_type}")
         await self.flush_page()
         async with self._page_lock:
             self._progress.close_segment(item.state, self._seen.length if self._seen else 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from connectors.filtering.basic_rule import BasicRule, BasicRuleEngine
 from connectors.filtering.fields import compile_lookup
 from connectors.runtime import Runtime
 from connectors.source import BaseDataSource, Checkpoint, Document, Skipped
+from connectors.sync.contract import opened, told
 from connectors.sync.dropped import DroppedDocuments
 from connectors.sync.encode import id_digest
 from connectors.sync.guard import Limits
@@ -170,16 +171,18 @@ class Preview:
 
     async def _read(self) -> None:
         slice_ends = self._runtime.monotonic() + _SLICE
-        stream = cast("AsyncIterator[Any]", self._source.get_docs(self._rules))
-        async with aclosing(cast("Any", stream)):
+        async with opened(self._source.get_docs(self._rules), self._source.service_type) as stream:
             async for item in stream:
                 if isinstance(item, Skipped):
                     self._skip(item)
                 elif not isinstance(item, Checkpoint):
-                    document, lazy_download = item[0], item[1]
+                    try:
+                        document, lazy_download, *_ = item
+                        self._take(document)
+                    except (TypeError, ValueError, AttributeError) as error:
+                        raise told(error, item, self._source.service_type) from None
                     if lazy_download is not None:
                         await lazy_download(doit=False)
-                    self._take(document)
                 if len(self.verdicts) >= self._limit:
                     self.shown.set()
                     if self._counting is None:

@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, Literal, cast
@@ -25,6 +25,7 @@ from connectors.processes import Channel, end_with_parent
 from connectors.runtime import Runtime
 from connectors.source import BaseDataSource, Checkpoint, LazyDownload, Skipped
 from connectors.sync import frames
+from connectors.sync.contract import durable, opened, told
 from connectors.sync.encode import encode
 from connectors.sync.intake import Intake
 from connectors.sync.page import PAGE_BYTES, PAGE_DOCUMENTS, PAGE_READ, Page
@@ -146,7 +147,7 @@ class Reader:
 
     async def _read(self, source: BaseDataSource, intake: Intake, assignment: Mapping[str, Any]) -> None:
         """Reads one partition to its end."""
-        async with aclosing(cast("Any", self._stream(source, assignment))) as stream:
+        async with opened(self._stream(source, assignment), self._job.service_type) as stream:
             async for item in stream:
                 if item.__class__ is Checkpoint:
                     await self._reach(item)
@@ -158,7 +159,10 @@ class Reader:
                     page = self._page
                     if not page.read:
                         self._begun = self._runtime.monotonic()
-                    refused = intake.take(page, *item)
+                    try:
+                        refused = intake.take(page, *item)
+                    except (TypeError, AttributeError) as error:
+                        raise told(error, item, self._job.service_type) from None
                     if refused is not None:
                         await self._flush()
                         await self._channel.send(*frames.frame(frames.REFUSED, list(refused)))
@@ -181,7 +185,8 @@ class Reader:
             return
         self._told_at = now
         await self._flush()
-        self._channel.post(*frames.frame(frames.CHECKPOINT, checkpoint.state))
+        state = durable(checkpoint.state, f"the state of a checkpoint of the source {self._job.service_type}")
+        self._channel.post(*frames.frame(frames.CHECKPOINT, state))
 
     async def _flush(self) -> None:
         """Sends what has gathered, as soon as there is room for it."""

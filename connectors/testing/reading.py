@@ -17,11 +17,10 @@ import orjson
 from connectors.byoc import Filter
 from connectors.errors import SkippableError
 from connectors.source import BaseDataSource, Checkpoint, LazyDownload, Skipped
+from connectors.sync.contract import misshapen, short
 from connectors.sync.encode import encode
 
 __all__ = ["Listed", "Reading", "complete", "read", "read_all", "through_json"]
-
-_OPERATIONS = ("index", "update", "delete")
 
 
 class Listed(NamedTuple):
@@ -95,7 +94,7 @@ async def read(stream: Any, source: BaseDataSource, *, limit: int | None = None,
     """Reads a stream to its end, or up to `limit` items, giving the event loop back between any two."""
     reading = Reading()
     if not hasattr(stream, "__aiter__") or not hasattr(stream, "aclose"):
-        reading.misshapen.append(f"{_short(stream)} is no async generator: make the method `async def` with `yield`")
+        reading.misshapen.append(f"{short(stream)} is no async generator: make the method `async def` with `yield`")
         if inspect.iscoroutine(stream):
             stream.close()
         return reading
@@ -120,7 +119,9 @@ async def read_all(
 
 
 def _take(reading: Reading, item: Any, source: BaseDataSource, *, incremental: bool) -> None:
-    problem = _misshapen(item, incremental=incremental)
+    problem = misshapen(item, incremental=incremental)
+    if isinstance(item, Checkpoint):
+        problem = _not_json(item.state)
     if problem is not None:
         reading.misshapen.append(problem)
     elif isinstance(item, Checkpoint | Skipped):
@@ -141,41 +142,15 @@ def _encoded(source: BaseDataSource, document: Mapping[str, Any]) -> bytes:
     return encode({key: value for key, value in given.items() if key != "_id"})
 
 
-def _misshapen(item: Any, *, incremental: bool) -> str | None:
-    """Returns what is wrong with an item, None when it has the form of the contract."""
-    if isinstance(item, Skipped):
-        return None if item.reason and item.reason.strip() else f"{item!r} gives no reason"
-    if isinstance(item, Checkpoint):
-        return _not_json(item.state)
-    size, words = (3, "(document, download or None, operation)") if incremental else (2, "(document, download or None)")
-    if not isinstance(item, tuple) or len(item) != size:
-        return f"{_short(item)} is neither {words} nor Checkpoint nor Skipped"
-    if not isinstance(item[0], dict):
-        return f"{_short(item[0])} is no dict"
-    given = item[0].get("_id")
-    if given is None or not str(given):
-        return f"{_short(item[0])} has no `_id`"
-    if item[1] is not None and not callable(item[1]):
-        return f'the download of "{given}" is {_short(item[1])}, which cannot be called'
-    if incremental and item[2] not in _OPERATIONS:
-        return f'the operation of "{given}" is {_short(item[2])}, which is none of {", ".join(_OPERATIONS)}'
-    return None
-
-
 def _not_json(state: Any) -> str | None:
     if state is None:
         return "Checkpoint(None) says nothing: its state is what get_docs is to go on behind"
     try:
         if through_json(state) != (list(state) if isinstance(state, tuple) else state):
-            return f"the state of a checkpoint, {_short(state)}, comes back from JSON as something else"
+            return f"the state of a checkpoint, {short(state)}, comes back from JSON as something else"
     except (TypeError, ValueError) as error:
-        return f"the state of a checkpoint, {_short(state)}, cannot be stored as JSON: {error}"
+        return f"the state of a checkpoint, {short(state)}, cannot be stored as JSON: {error}"
     return None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def through_json(state: Any) -> Any:
@@ -194,13 +169,13 @@ async def complete(item: Listed, source: BaseDataSource) -> bytes | None:
         return item.body
     pending = item.download(doit=True, timestamp=item.document.get("_timestamp"))
     if not inspect.isawaitable(pending):
-        raise TypeError(f"it returned {_short(pending)} at once, and is no coroutine function")
+        raise TypeError(f"it returned {short(pending)} at once, and is no coroutine function")
     try:
         extra = await pending
     except SkippableError:
         return None
     if extra is not None and not isinstance(extra, Mapping):
-        raise TypeError(f"it brought {_short(extra)}, which is neither a dict nor None")
+        raise TypeError(f"it brought {short(extra)}, which is neither a dict nor None")
     attachment = (extra or {}).get("_attachment")
     if isinstance(attachment, str):
         try:

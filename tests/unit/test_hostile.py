@@ -58,7 +58,7 @@ ENDS: dict[str, dict[str, int]] = {
     "empty": {},
 }
 RAISES: dict[str, type[Exception]] = {
-    "foreign_items": TypeError,
+    "foreign_items": SyncError,
     "raising": RuntimeError,
     "raising_configuration": ConfigurationError,
     "raising_retryable": RetryableError,
