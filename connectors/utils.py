@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import math
 import re
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from typing import Final
 __all__ = [
     "Backoff",
     "escape_controls",
+    "file_name",
     "format_duration",
     "format_size",
     "nearest",
@@ -36,6 +38,8 @@ _BYTES: Final = {
 }  # fmt: skip
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 _LARGEST: Final = 2**63 - 1
+
+_PLAIN_NAME: Final = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,99}", re.ASCII)
 
 # C0 and C1 controls, DEL, the line and paragraph separators, the marks that reorder text, and lone surrogates.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -189,6 +193,16 @@ class Backoff:
 def utc_now() -> datetime:
     """Returns the present time, aware, in UTC."""
     return datetime.now(UTC)
+
+
+def file_name(name: str) -> str:
+    """Returns a name as that of a file or folder: the same where it is a plain one, else a digest of it.
+
+    What another tool made up may be no name of a file, or lead out of a folder. No two names give the same.
+    """
+    if _PLAIN_NAME.fullmatch(name):
+        return name
+    return f".{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def truncate(text: str, limit: int) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +15,7 @@ from connectors.sync.context import Extractor, Observer
 from connectors.sync.ledger import carry_ledger_over
 from connectors.sync.limits import FlightLimit
 from connectors.sync.patience import patiently
+from connectors.utils import file_name
 
 __all__ = ["Services", "give_back", "keep_ledger"]
 
@@ -46,10 +45,7 @@ class Services:
 
     def folder(self, connector_id: str) -> Path:
         """Returns where the ledger of a connector lives."""
-        # An id that another tool made up may be no name of a folder, or lead out of ours.
-        is_name = re.fullmatch(r"[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,99}", connector_id, re.ASCII)
-        name = connector_id if is_name else f".{sha256(connector_id.encode(errors='surrogatepass')).hexdigest()}"
-        return self.data_dir / "ledgers" / name
+        return self.data_dir / "ledgers" / file_name(connector_id)
 
 
 async def keep_ledger(services: Services, lease: Lease) -> None:

@@ -34,6 +34,7 @@ from connectors.sync.seen import SeenLog
 from connectors.sync.threads import cancel_to_its_end, in_thread_to_its_end
 from connectors.sync.tweaks import tweaked
 from connectors.sync.writer import BulkWriter
+from connectors.utils import file_name
 
 __all__ = ["Sync", "run_sync"]
 
@@ -72,7 +73,7 @@ class Sync:
             pipeline=context.connector.pipeline,
         )
         self._ledger = Ledger(context.folder)
-        self._log = LedgerLog(context.folder / f"{context.job.id}-{self._lease.epoch}.log")
+        self._log = LedgerLog(context.folder / f"{file_name(context.job.id)}-{self._lease.epoch}.log")
         self._seen: SeenLog | None = None
         self._checkpoint: Any = None
         self._can_delete = True

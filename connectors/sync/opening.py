@@ -10,6 +10,7 @@ from connectors.runtime import Runtime
 from connectors.sync.context import SyncContext
 from connectors.sync.ledger import Ledger, LedgerHeader, LedgerLog
 from connectors.sync.threads import in_thread_to_its_end
+from connectors.utils import file_name
 
 __all__ = ["read_ledger", "rebuild_ledger"]
 
@@ -35,7 +36,7 @@ async def read_ledger(ledger: Ledger, header: LedgerHeader, runtime: Runtime) ->
 
 async def rebuild_ledger(ledger: Ledger, context: SyncContext, handle: IndexHandle) -> None:
     """Makes the ledger of the stamps that the index has."""
-    stamps = LedgerLog(context.folder / f"{context.job.id}.stamps")
+    stamps = LedgerLog(context.folder / f"{file_name(context.job.id)}.stamps")
     try:
         async with aclosing(cast("Any", context.destination.stamps(handle))) as pages:
             async for page in pages:

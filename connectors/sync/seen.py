@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from connectors.backends.ports import DIGEST_SIZE
+from connectors.utils import file_name
 
 __all__ = ["SeenLog"]
 
@@ -39,7 +40,7 @@ class SeenLog:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         token = secrets.token_bytes(_TOKEN_SIZE)
-        file = (folder / f"{job_id}.seen").open("wb+")
+        file = _path(folder, job_id).open("wb+")
         file.write(token)
         return cls(file, token.hex(), 0)
 
@@ -50,7 +51,7 @@ class SeenLog:
         Args:
             of: the job, where that is another one than `job_id`, to which the log belongs from then on.
         """
-        path = folder / f"{of or job_id}.seen"
+        path = _path(folder, of or job_id)
         needed = _TOKEN_SIZE + length * DIGEST_SIZE
         try:
             before = path.open("rb")
@@ -61,7 +62,7 @@ class SeenLog:
                 return None
             # A copy: a worker that lost the job, and has not noticed yet, appends to a file that nobody reads.
             before.seek(0)
-            path = folder / f"{job_id}.seen"
+            path = _path(folder, job_id)
             log = cls(path.with_suffix(".new").open("wb+"), token, length)
             try:
                 for start in range(0, needed, _CHUNK):
@@ -96,3 +97,7 @@ class SeenLog:
     def close(self) -> None:
         """Closes the file and leaves it."""
         self._file.close()
+
+
+def _path(folder: Path, job_id: str) -> Path:
+    return folder / f"{file_name(job_id)}.seen"

@@ -44,6 +44,25 @@ def test_a_job_with_nothing_but_an_id_runs_with_the_present_record(tmp_path: Pat
     play(scenario, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["../../../escape", "{folder}/outside", "a/b", "j" * 300, "\0", "..", "ü"])
+def test_no_id_of_a_job_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    async def scenario(service: Service) -> None:
+        service.site.scripts["x"] = checkpointed(documents(range(4)), 2, pause=2.0)
+        await write_connector(service, "x", READY)
+        await write_job(service, name.format(folder=tmp_path))
+        async with daemon_runs(service):
+            await asyncio.sleep(5)
+        assert await service.statuses() == ["suspended"]
+        async with daemon_runs(service):
+            await asyncio.sleep(30)
+        assert await service.statuses() == ["completed"]
+
+    play(scenario, tmp_path)
+    folders = {path.parent for path in tmp_path.rglob("*") if path.is_file()}
+    ledgers = next(folder for folder in folders if folder.name == "x")
+    assert folders == {ledgers, ledgers / "seen"}
+
+
 def test_the_snapshot_of_another_tool_stays_and_does_not_count(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         await write_connector(service, "x", READY)

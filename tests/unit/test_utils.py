@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC
 from random import Random
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from connectors.utils import (
     Backoff,
     escape_controls,
+    file_name,
     format_duration,
     format_size,
     nearest,
@@ -148,3 +150,15 @@ def test_escaped_text_is_one_line_that_can_be_encoded(text: str) -> None:
     assert len(escaped.splitlines()) <= 1
     escaped.encode("utf-8")
     assert escape_controls(escaped) == escaped
+
+
+@pytest.mark.parametrize("name", ["a", "handbook-2", "a.b_c", "x" * 100])
+def test_a_plain_name_is_a_file_name(name: str) -> None:
+    assert file_name(name) == name
+
+
+def test_any_other_name_becomes_one_of_its_own() -> None:
+    names = ["", ".", "..", ".a", "a/b", "../a", "/etc/passwd", "x" * 101, "a b", "a\n", "ü", "\ud800", "a\0"]
+    given = [file_name(name) for name in names]
+    assert len(set(given)) == len(names)
+    assert all(re.fullmatch(r"\.[0-9a-f]{64}", name) for name in given)
