@@ -49,6 +49,16 @@ async def test_a_connector_comes_back_as_it_was_put(store: Store) -> None:
     assert await store.connector("one") == put
 
 
+@pytest.mark.parametrize("connector_id", [".", "..", "a/b", "ü ?#%&+", "*", "_all", "a,b", 'a"b'])
+async def test_an_id_may_be_any_text(store: Store, connector_id: str) -> None:
+    other = await store.put_connector(new("other"))
+    put = await store.put_connector(new(connector_id))
+    assert await store.connector(connector_id) == put
+    assert (await store.update_connector(connector_id, {"name": "changed"})).name == "changed"
+    await store.remove_connector(connector_id)
+    assert await store.connectors() == [other]
+
+
 async def test_connectors_are_ordered_by_id(store: Store) -> None:
     for connector_id in ("b", "c", "a"):
         await store.put_connector(new(connector_id))

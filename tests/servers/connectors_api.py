@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
+from connectors.backends.server.names import path_of
 from connectors.backends.server.schemas import CONNECTORS, JOBS, records_body
 from tests.servers.faults import Exchange, Headers, Reply, Request, Rule, any_request
 from tests.servers.proxy import FaultProxy
@@ -52,7 +53,7 @@ class ConnectorsApi:
         return await exchange.forward()
 
     async def _answer(self, exchange: Exchange, id_: str) -> Reply:
-        method, path = exchange.request.method, f"/{self.connectors}/_doc/{quote(id_, safe='')}"
+        method, path = exchange.request.method, path_of(self.connectors, "_doc", id_)
         if not id_:
             return _reply(200, {"count": 0, "results": []})
         if method == "PUT":
@@ -64,7 +65,7 @@ class ConnectorsApi:
             record |= {"configuration": {}, "custom_scheduling": {}, "scheduling": {}, "filtering": [], "error": None}
             made = await _forward(exchange, "PUT", f"{path}?refresh=true", record)
             return _reply(made.status, {"result": json.loads(made.body).get("result"), "id": id_})
-        update = f"/{self.connectors}/_update/{quote(id_, safe='')}?refresh=true"
+        update = f"{path_of(self.connectors, '_update', id_)}?refresh=true"
         marked = await _forward(exchange, "POST", update, {"doc": {"deleted": True}})
         if marked.status == 404:
             return _refused(404, "resource_not_found_exception", f"connector [{id_}] not found")

@@ -102,6 +102,8 @@ def test_an_unknown_language_is_refused(language: str) -> None:
 
 def test_names_are_escaped_whole() -> None:
     assert path_of("a/b", "_doc", "ä ?#%") == "/a%2Fb/_doc/%C3%A4%20%3F%23%25"
+    assert path_of("a.b", "_doc", "..") == "/a.b/_doc/%2E%2E"
+    assert path_of("a", "_doc", ".") == "/a/_doc/%2E"
 
 
 def test_an_alias_can_be_no_index_and_fits() -> None:

@@ -19,6 +19,7 @@ from elastic_transport import (
     TlsError,
 )
 from elasticsearch import AsyncElasticsearch
+from yarl import URL
 
 from connectors.backends.server import ELASTICSEARCH, Client, Response, ServerBackend
 from connectors.backends.server.transports import (
@@ -36,13 +37,21 @@ __all__ = ["ElasticsearchTransport", "open_elasticsearch"]
 
 
 class _StraightSession:
-    """A session that follows no redirect: a POST that is followed arrives as a GET."""
+    """A session that sends to the very address that it is given: to no other one where the server redirects it, for a
+    POST that is followed arrives as a GET, and not to that of the index in place of the document `..` in it.
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    Args:
+        base: what all addresses begin with.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, base: str) -> None:
         self._session = session
+        self._base = base
+        self._escaped = str(URL(base)).rstrip("/")
 
-    def request(self, *args: Any, **kwargs: Any) -> Any:
-        return self._session.request(*args, allow_redirects=False, **kwargs)
+    def request(self, method: str, url: str, **kwargs: Any) -> Any:
+        address = URL(self._escaped + url.removeprefix(self._base), encoded=True)
+        return self._session.request(method, address, allow_redirects=False, **kwargs)
 
     async def close(self) -> None:
         await self._session.close()
@@ -58,7 +67,7 @@ class _Node(AiohttpHttpNode):
     def _create_aiohttp_session(self) -> None:
         super()._create_aiohttp_session()
         if self.session is not None:
-            self.session = _StraightSession(self.session)  # type: ignore[assignment]  # all that the node uses of it
+            self.session = _StraightSession(self.session, self.base_url)  # type: ignore[assignment]  # all that the node uses of it
 
 
 class ElasticsearchTransport:

@@ -73,7 +73,7 @@ _ALIAS_PREFIX: Final = 200
 
 def path_of(*parts: str) -> str:
     """Returns a path; each part is a name or an id and is escaped whole."""
-    return "/" + "/".join(quote(part, safe="") for part in parts)
+    return "/" + "/".join(quote(part, safe="") if part.strip(".") else part.replace(".", "%2E") for part in parts)
 
 
 def write_alias(index: str, uuid: str) -> str:
