@@ -121,8 +121,9 @@ def test_the_letter_of_the_last_copy_is_not_withdrawn_by_the_one_before_it(
         operation = () if job_type is JobType.FULL else ("index",)
         if known:
             await world.sync(ScriptedSource([(dict(good), None)]))
-        await world.sync(ScriptedSource([(dict(good), None, *operation), (dict(bad), None, *operation)]), job_type)
-        assert list(await world.letters()) == ["a"]
+        for _ in range(2):  # the second time the first copy is unchanged, and withdraws the letter of the time before
+            await world.sync(ScriptedSource([(dict(good), None, *operation), (dict(bad), None, *operation)]), job_type)
+            assert list(await world.letters()) == ["a"]
         await world.sync(ScriptedSource([(dict(bad), None, *operation), (dict(good), None, *operation)]), job_type)
         assert await world.letters() == {}
         assert world.indexed == {"a": {"x": 1}}
