@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from connectors.backends.records import apply_changes
 from connectors.byoc import Connector, ConnectorStatus
+from connectors.config import check_index_name
 from connectors.errors import ConfigurationError
 from connectors.logger import mask, register_secrets
 from connectors.service.registry import recorded_values
 from connectors.source import BaseDataSource, DataSourceConfiguration
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Verdict", "index_problem", "judge"]
 
 _NO_INDEX: Final = "its record names no index: write an `index_name`, then it can be synced"
 _NO_CONFIGURATION: Final = 'its configuration in the record is none: write an object, {"field": {"value": …}}'
@@ -64,6 +65,8 @@ def judge(connector: Connector, source_class: type[BaseDataSource]) -> Verdict:
         item.name for item in given.get_fields() if item.required and item.is_empty and given.is_active(item.name)
     }
     wrong = [mask(text) for name, text in given.problems() if name not in missing]
+    if connector.index_name and (problem := index_problem(connector.index_name)) is not None:
+        wrong.append(problem)
     if wrong:
         return Verdict(changes, ConnectorStatus.ERROR, "; ".join(wrong), sound=False)
     if missing or (fields and not connector.configuration):  # the defaults are there for somebody to look at
@@ -71,6 +74,15 @@ def judge(connector: Connector, source_class: type[BaseDataSource]) -> Verdict:
     if not connector.index_name:
         return Verdict(changes, ConnectorStatus.NEEDS_CONFIGURATION, _NO_INDEX, sound=True)
     return Verdict(changes, ConnectorStatus.CONFIGURED, None, sound=True)
+
+
+def index_problem(name: str) -> str | None:
+    """Returns what is wrong with the name of an index, None when nothing is: a pattern would mean others besides."""
+    try:
+        check_index_name(name.lower())  # the name of an alias may have capitals
+    except ValueError as error:
+        return f"index_name: {error}"
+    return None
 
 
 def _completed(declared: Mapping[str, dict[str, Any]], recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from connectors.config import Config
 from connectors.errors import ConflictError, ConnectorsError, NotFoundError, describe
 from connectors.logger import mask
 from connectors.service.catalog import SourceCatalog
+from connectors.service.foreign import index_problem
 from connectors.service.job_run import JobRun, beginning
 from connectors.service.lease import acquire, claim, died_here
 from connectors.service.live import LiveSources
@@ -319,4 +320,4 @@ def _refusal(job: SyncJob, connector: Connector) -> str | None:
         return "the record of its connector names no source: write a `service_type`"
     if not connector.index_name:
         return "the record of its connector names no index: write an `index_name`"
-    return None
+    return index_problem(connector.index_name)

@@ -63,6 +63,24 @@ def test_no_id_of_a_job_leads_out_of_the_folder(tmp_path: Path, name: str) -> No
     assert folders == {ledgers, ledgers / "seen"}
 
 
+@pytest.mark.parametrize("name", ["*", "logs-*", "a,b", "_all", "-x", "<logs-{now/d}>", "a b"])
+def test_an_index_whose_name_is_a_pattern_is_not_written_to(tmp_path: Path, name: str) -> None:
+    async def scenario(service: Service) -> None:
+        await write_connector(service, "x", {**READY, "index_name": name})
+        await write_job(service, "j")
+        async with daemon_runs(service):
+            await asyncio.sleep(10)
+        (job,) = await service.jobs()
+        record = await service.record("x")
+        assert (job.status, record.status) == ("error", "error")
+        for error in (job.error, record.error):
+            assert error is not None
+            assert "is not an index name" in error
+        assert not service.destination.requests
+
+    play(scenario, tmp_path)
+
+
 def test_the_snapshot_of_another_tool_stays_and_does_not_count(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         await write_connector(service, "x", READY)
