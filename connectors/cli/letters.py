@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Final
@@ -86,7 +85,7 @@ def list_(settings: Settings, *, name: str, limit: int, after: str | None, as_js
 def show(settings: Settings, *, name: str, document_id: str, as_json: bool) -> None:
     """Show one dead letter: the reason and the document. With --json, nothing of the document is cut."""
     from connectors.cli.shapes import dead_letter_shape
-    from connectors.service.letters import document_text
+    from connectors.service.letters import document_text, plain_document
 
     async def work(app: App) -> DeadLetter:
         await subject(app, name)
@@ -94,7 +93,7 @@ def show(settings: Settings, *, name: str, document_id: str, as_json: bool) -> N
 
     letter = settings.run(work)
     if as_json:
-        document = None if letter.body is None else json.loads(letter.body)
+        document = None if letter.body is None else plain_document(letter.body)
         print_json({**dead_letter_shape(letter), "document": document})
         return
     facts = {

@@ -9,11 +9,10 @@ would not know of the document and never delete it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
-
-import orjson
 
 from connectors.backends.ports import (
     DeadLetter,
@@ -33,12 +32,12 @@ from connectors.filtering.basic_rule import BasicRuleEngine
 from connectors.logger import mask
 from connectors.runtime import Runtime
 from connectors.service.hold import hold
-from connectors.sync.encode import id_digest
+from connectors.sync.encode import decode, id_digest
 from connectors.sync.page import INCOMPARABLE
 from connectors.sync.patience import Patience
 from connectors.utils import truncate
 
-__all__ = ["LetterOutcome", "Letters", "document_text"]
+__all__ = ["LetterOutcome", "Letters", "document_text", "plain_document"]
 
 #: Letters that are read, and bytes of documents that are sent, at a time.
 _PAGE: Final = 50
@@ -203,7 +202,21 @@ async def _pause(patience: Patience, reason: str, retry_after: float | None) -> 
 def document_text(body: bytes, longest: int = 1000) -> str:
     """Returns a document as indented JSON for people; texts (a file in base64, say) beyond `longest` characters are
     cut, and their length is told."""
-    return json.dumps(_shortened(json.loads(body), longest), indent=2, ensure_ascii=False)
+    return json.dumps(_shortened(plain_document(body), longest), indent=2, ensure_ascii=False)
+
+
+def plain_document(body: bytes) -> dict[str, Any]:
+    """Returns a document as it can be shown: a number that is beyond all that programs calculate with as text."""
+    document: dict[str, Any] = json.loads(body, parse_float=_plain_number, parse_int=_plain_number)
+    return document
+
+
+def _plain_number(text: str) -> float | str:
+    try:
+        number = int(text) if text.lstrip("-").isdigit() else float(text)
+    except ValueError:  # Python makes no numbers of thousands of digits
+        return text
+    return number if math.isfinite(number) else text
 
 
 def _shortened(value: Any, longest: int) -> Any:
@@ -218,7 +231,7 @@ def _unsent(letter: DeadLetter, keep: Callable[[dict[str, object]], bool]) -> Le
     """Returns why a letter is not sent, None for one that is."""
     if not letter.replayable:
         return LetterOutcome(letter.id, "kept", _WHY_KEPT.get(letter.operation, _NOTHING))
-    if letter.body is not None and not keep({**orjson.loads(letter.body), "_id": letter.id}):
+    if letter.body is not None and not keep({**decode(letter.body), "_id": letter.id}):
         return LetterOutcome(letter.id, "filtered", "the sync rules keep it out by now; the next full sync removes it")
     return None
 

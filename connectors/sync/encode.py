@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Mapping
 from datetime import timedelta
@@ -16,7 +17,7 @@ from xxhash import xxh3_64_digest, xxh3_128_digest
 
 from connectors.errors import SkippableError
 
-__all__ = ["ENCODING_VERSION", "MAX_ID_BYTES", "content_hash", "encode", "id_digest"]
+__all__ = ["ENCODING_VERSION", "MAX_ID_BYTES", "content_hash", "decode", "encode", "id_digest"]
 
 #: Part of the fingerprint: raise it when the same document encodes to other bytes.
 ENCODING_VERSION: Final = "1"
@@ -31,6 +32,7 @@ _LENIENT_OPTIONS: Final = _OPTIONS | orjson.OPT_NON_STR_KEYS
 _NETWORK_TYPES: Final = (IPv4Address, IPv6Address, IPv4Interface, IPv6Interface, IPv4Network, IPv6Network)
 _MAX_DEPTH: Final = 200
 _INT_LIMITS: Final = (-(2**63), 2**64 - 1)
+_LONGEST_INT: Final = 4000  # digits
 
 content_hash = xxh3_64_digest
 
@@ -75,6 +77,20 @@ def encode(document: dict[str, Any]) -> bytes:
         return orjson.dumps(_mend(document, 0), _default, _LENIENT_OPTIONS)[:-1]
     except (TypeError, ValueError, RecursionError) as error:
         raise SkippableError(f"the document cannot be encoded: {error}") from None
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """Returns the document that `encode` made bytes of; not a digit of a number is lost.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    document: dict[str, Any] = json.loads(body, parse_float=Decimal, parse_int=_integer)
+    return document
+
+
+def _integer(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= _LONGEST_INT else Decimal(digits)  # Python makes no longer ones of text
 
 
 def _mend(value: Any, depth: int) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import traceback
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, Final
 
 import orjson
@@ -20,6 +18,7 @@ from connectors.errors import (
     SyncError,
 )
 from connectors.source import LazyDownload
+from connectors.sync.encode import decode
 from connectors.sync.page import Page, ReadPage
 
 __all__ = [
@@ -85,7 +84,7 @@ def page_from(head: Any, rest: memoryview, lazy: Callable[[int], LazyDownload]) 
 
 def extra_from(size: int | None, rest: memoryview) -> dict[str, Any]:
     """Returns what a download brought, `_attachment` as bytes; raises ValueError for what is none."""
-    extra: dict[str, Any] = json.loads(bytes(rest[size or 0 :]), parse_float=Decimal)
+    extra = decode(bytes(rest[size or 0 :]))
     return extra if size is None else {**extra, "_attachment": bytes(rest[:size])}
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Final, NamedTuple
 
 from connectors.backends.ports import DIGEST_SIZE, HASH_SIZE
 from connectors.source import Document, LazyDownload
-from connectors.sync.encode import content_hash, encode, id_digest
+from connectors.sync.encode import content_hash, decode, encode, id_digest
 
 __all__ = ["INCOMPARABLE", "PAGE_BYTES", "PAGE_DOCUMENTS", "PAGE_READ", "Page", "ReadPage", "Refused"]
 
@@ -195,6 +193,4 @@ class _Parsed(dict[int, Document]):
         return position in self._lazies
 
     def __missing__(self, position: int) -> Document:
-        # Not a digit of a number is lost.
-        document: Document = json.loads(self._bodies[position] or b"{}", parse_float=Decimal)
-        return document
+        return decode(self._bodies[position] or b"{}")

@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import numpy as np
-import orjson
 
 from connectors.backends.ports import IndexHandle, Operation
 from connectors.errors import SkippableError, SyncError, describe
@@ -25,7 +24,7 @@ from connectors.sync.counters import OUTCOMES
 from connectors.sync.deadletters import DeadLetters
 from connectors.sync.downloads import Downloads
 from connectors.sync.dropped import DroppedDocuments
-from connectors.sync.encode import id_digest
+from connectors.sync.encode import decode, id_digest
 from connectors.sync.intake import EXCLUDE, Intake
 from connectors.sync.ledger import REPEATED, UNCHANGED, Ledger
 from connectors.sync.page import INCOMPARABLE, PAGE_BYTES, PAGE_DOCUMENTS, PAGE_READ, Page, ReadPage, Refused
@@ -324,7 +323,7 @@ class Pipeline:
 
     def _merge_update(self, page: Page, position: int, before: bytes | None) -> None:
         document_id = page.ids[position]
-        merged = {**(orjson.loads(before) if before else {}), **page.documents[position]}
+        merged = {**(decode(before) if before else {}), **page.documents[position]}
         merged.pop("_id", None)
         if not self._intake.keeps({"_id": document_id, **merged}):
             page.operations[position] = EXCLUDE

@@ -13,6 +13,7 @@ import pytest
 from connectors.backends.ports import DeadLetter, Failure, FailureKind
 from connectors.byoc import JobStatus, JobType
 from connectors.errors import ConflictError, LeaseLostError, NotFoundError, RetryableError, SuspendSync
+from connectors.service.letters import document_text
 from connectors.source import Skipped
 from tests.support.service import Service, connector, play
 from tests.support.sources import Download, documents
@@ -57,6 +58,23 @@ def test_replayed_documents_are_unchanged_for_the_next_sync(tmp_path: Path) -> N
 
 def _bodies(numbers: range) -> dict[str, dict[str, Any]]:
     return {document.pop("_id"): document for document, _ in documents(numbers)}
+
+
+@pytest.mark.parametrize("number", ["1E+400", "9" * 5000, "-" + "9" * 5000])
+def test_a_letter_with_a_number_that_no_server_takes_holds_up_no_other(tmp_path: Path, number: str) -> None:
+    async def scenario(service: Service) -> None:
+        refusing(service, "d1")
+        await service.sync("a")
+        (letter,) = await service.store.dead_letters("a")
+        odd = replace(letter, id="odd", body=f'{{"n":{number},"m":1.5,"k":7}}'.encode())
+        await service.store.add_dead_letters([odd])
+        refusing(service, "odd")
+        assert await replayed(service) == {"d1": "indexed", "odd": "refused"}
+        assert document_text(odd.body or b"") == f'{{\n  "n": "{number}",\n  "m": 1.5,\n  "k": 7\n}}'.replace(
+            number, f"{number[:999]}… ({len(number):,} characters)" if len(number) > 1000 else number
+        )
+
+    play(scenario, tmp_path, connector("a"))
 
 
 def test_a_replayed_document_that_vanished_is_deleted_by_the_next_sync(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from connectors.errors import SkippableError
-from connectors.sync.encode import content_hash, encode, id_digest
+from connectors.sync.encode import content_hash, decode, encode, id_digest
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,14 @@ def test_what_waits_to_be_written_holds_no_more_than_its_bytes() -> None:
         finally:
             tracemalloc.stop()
         assert held < 1.1 * sum(map(len, bodies))
+
+
+def test_a_document_is_read_back_to_the_digit() -> None:
+    document = {
+        "a": Decimal("1E+400"), "b": Decimal("9" * 5000), "c": 2**70, "d": Decimal("-0.10"), "e": -7, "f": [1.5, None],
+    }  # fmt: skip
+    body = encode(document)
+    assert encode(decode(body)) == body
+    assert decode(body) == {**document, "f": [Decimal("1.5"), None]}
+    with pytest.raises(ValueError, match="Expecting"):
+        decode(b"{")

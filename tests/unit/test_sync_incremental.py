@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,6 +33,17 @@ async def filled(folder: Path, number: int = 3, **config: Any) -> World:
 
 async def cursor_of(world: World) -> Any:
     return (await world.store.connector("c")).sync_cursor
+
+
+def test_an_update_leaves_the_numbers_of_other_fields_to_the_digit(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        await world.sync(ScriptedSource([({"_id": "a", "large": 2**70, "exact": Decimal("0.10"), "n": 1}, None)]))
+        await world.sync(ScriptedSource([({"_id": "a", "n": 2}, None, "update")]), JobType.INCREMENTAL)
+        (operation,) = world.destination.requests[-1]
+        assert operation.body == b'{"large":1180591620717411303424,"exact":0.10,"n":2}'
+
+    run_virtual(scenario())
 
 
 def test_index_update_and_delete(tmp_path: Path) -> None:
