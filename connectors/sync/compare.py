@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
 from connectors.backends.ports import (
     ConnectorState,
     DeadLetter,
@@ -29,6 +27,7 @@ from connectors.byoc import JobType, SyncJob
 from connectors.logger import mask
 from connectors.sync.context import RECONCILE, SyncContext
 from connectors.sync.counters import Counters
+from connectors.sync.encode import decode
 from connectors.sync.engine import run_sync
 from connectors.sync.page import INCOMPARABLE
 from connectors.utils import truncate
@@ -230,15 +229,20 @@ def _differing(wanted: bytes, there: bytes) -> list[str]:
     """Returns the names of the fields that differ; how numbers and spaces are written is no difference."""
     if wanted == there:
         return []
-    ours, held = orjson.loads(wanted), orjson.loads(there)
-    names = dict.fromkeys([*ours, *held])
+    ours, held = decode(wanted), decode(there)
     return [
-        name for name in names if (name in ours) != (name in held) or _canonical(ours[name]) != _canonical(held[name])
+        name
+        for name in dict.fromkeys([*ours, *held])
+        if (name in ours) != (name in held) or not _same(ours[name], held[name])
     ]
 
 
-def _canonical(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)  # True is 1 for Python
 
 
 def _listed(fields: Iterable[str]) -> str:

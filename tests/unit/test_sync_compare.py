@@ -15,7 +15,7 @@ import pytest
 from connectors.backends.ports import IndexHandle, Operation
 from connectors.errors import LeaseLostError
 from connectors.source import BaseDataSource, Skipped
-from connectors.sync.compare import MOST_ALTERED, Comparison, Difference, compare
+from connectors.sync.compare import MOST_ALTERED, Comparison, Difference, _differing, compare
 from connectors.sync.context import RECONCILE
 from connectors.sync.encode import content_hash, id_digest
 from tests.support.clock import run_virtual
@@ -218,6 +218,23 @@ def test_numbers_and_truth_values_are_told_apart(tmp_path: Path) -> None:
         assert [each.detail for each in (await compared(world, source, deep=True)).differences] == ["in x"]
 
     run_virtual(scenario())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "fields"),
+    [
+        ('{"a":1E+400,"b":1}', '{"a":1,"b":1}', ["a"]),
+        ('{"a":1E+400}', '{"a":10E399}', []),
+        ('{"a":1.50,"b":100}', '{"b":1e2, "a":1.5}', []),
+        ('{"a":18446744073709551617}', '{"a":18446744073709551618}', ["a"]),
+        ('{"a":[{"x":1,"y":[true]}]}', '{"a":[{"y":[1],"x":1}]}', ["a"]),
+        ('{"a":[{"x":1,"y":[true]}]}', '{"a":[{"y":[true],"x":1.0}]}', []),
+        ('{"a":[1],"b":{},"c":null}', '{"a":[1,2],"b":[],"d":null}', ["a", "b", "c", "d"]),
+        ('{"a":"1","b":0,"c":""}', '{"a":1,"b":false,"c":null}', ["a", "b", "c"]),
+    ],
+)
+def test_what_differs_whatever_the_numbers_are_like(wanted: str, there: str, fields: list[str]) -> None:
+    assert _differing(wanted.encode(), there.encode()) == fields
 
 
 def test_too_many_altered_documents_are_all_written_again(tmp_path: Path) -> None:
