@@ -8,14 +8,36 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from connectors.errors import ConfigurationError, NotFoundError, describe
 from connectors.logger import ConnectorLogger, register_secrets
-from connectors.source import BaseDataSource, DataSourceConfiguration, FrameworkConfig, with_defaults
+from connectors.source import BaseDataSource, DataSourceConfiguration, Field, FrameworkConfig, with_defaults
 from connectors.utils import nearest
 
 __all__ = ["SourceCatalog", "build_source"]
+
+
+#: Methods of the contract without a default → the attribute that says that a source has them.
+_NEEDED: Final = {"get_docs": None, "ping": None, "get_docs_incrementally": "incremental_sync_enabled"}
+
+
+def _lack(source_class: type[BaseDataSource]) -> str | None:
+    """Returns what a class lacks to be a source, None when it has what can be seen without making one."""
+    for name, attribute in _NEEDED.items():
+        wanted = attribute is None or getattr(source_class, attribute)
+        if wanted and getattr(source_class, name) is getattr(BaseDataSource, name):
+            return f"has no method {name}()" + (f", and says {attribute}" if attribute else "")
+    try:
+        fields = source_class.get_default_configuration()
+        for name, field in fields.items():
+            Field.from_record(name, field)
+    except Exception as error:  # noqa: BLE001 - the code is the author's, and may do anything
+        return (
+            f"does not say what its settings are: get_default_configuration() is to be a class method that returns a "
+            f"dict of dicts, and failed: {describe(error)}"
+        )
+    return None
 
 
 class SourceCatalog:
@@ -52,7 +74,7 @@ class SourceCatalog:
 
         Raises:
             NotFoundError: there is no such service type.
-            ConfigurationError: its module cannot be imported or has no such class.
+            ConfigurationError: its module cannot be imported or has no such class, or the class is no source.
         """
         loaded = self._loaded  # `replace` begins another one, perhaps while a thread imports the module
         if service_type not in loaded:
@@ -76,7 +98,10 @@ class SourceCatalog:
             ) from error
         if not isinstance(found, type):
             raise ConfigurationError(f'the source "{service_type}": {module} has no class {name}; mend `sources:`')
-        return with_defaults(found)
+        source_class = with_defaults(found)
+        if (problem := _lack(source_class)) is not None:
+            raise ConfigurationError(f'the source "{service_type}" ({path}) {problem}; see docs/SOURCES.md')
+        return source_class
 
     def build(
         self,

@@ -214,6 +214,9 @@ class LockedDataSource(BaseDataSource):
 
     async def ping(self):
         raise SuspendSync("the credentials expired; renew them")
+
+    async def get_docs(self, filtering=None):
+        yield {"_id": "1"}, None
 """
     cli.workspace.module("locked_source", source)
     cli.workspace.configure(

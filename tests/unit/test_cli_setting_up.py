@@ -56,10 +56,16 @@ class StuckDataSource(BaseDataSource):
     async def ping(self):
         await asyncio.sleep(60)
 
+    async def get_docs(self, filtering=None):
+        yield {"_id": "1"}, None
+
 
 class FaultyDataSource(BaseDataSource):
     async def ping(self):
         return 1 / 0
+
+    async def get_docs(self, filtering=None):
+        yield {"_id": "1"}, None
 """,
     )
     workspace.configure(
@@ -115,6 +121,12 @@ class OwnDataSource(BaseDataSource):
 
     async def discover(self):
         return [Discovered("table", "a table", {"url": "http://localhost/table"})]
+
+    async def get_docs(self, filtering=None):
+        yield {"_id": "1"}, None
+
+    async def get_docs_incrementally(self, sync_cursor, filtering=None):
+        yield {"_id": "1"}, None, "index"
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from connectors.service.registry import (
     is_orphaned,
 )
 from connectors.source import BaseDataSource
+from connectors.testing.shelf import ShelfDataSource
 from tests.support.service import Service, connector, play
 
 PASSWORD = "correct'horse\\battery"  # with characters that a repr escapes
@@ -244,9 +246,51 @@ def test_what_cannot_be_kept_is_a_configuration_error() -> None:
 # Sources by name
 
 
+PLAIN = """
+class Plain:
+    def __init__(self, configuration):
+        self.configuration = configuration
+
+    async def ping(self):
+        pass
+
+    async def get_docs(self, filtering=None):
+        yield {"_id": "1"}, None
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("get_docs(", "docs("), r"\(odd_source:Plain\) has no method get_docs\(\); see docs/SOURCES.md"),
+        (("ping(", "pong("), r"has no method ping\(\)"),
+        (("def __init__", "incremental_sync_enabled = True\n    def __init__"), "and says incremental_sync_enabled"),
+        (
+            ("async def ping", "def get_default_configuration(self): ...\n    async def ping"),
+            "a class method .* 'self'",
+        ),
+        (
+            ("async def ping", "get_default_configuration = lambda: None\n    async def ping"),
+            "that returns a dict of dicts",
+        ),
+        (("async def ping", "get_default_configuration = lambda: {'a': 'b'}\n    async def ping"), "a dict of dicts"),
+    ],
+)
+def test_a_class_that_is_no_source_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, str], words: str
+) -> None:
+    text = PLAIN.replace(*change)
+    assert text != PLAIN
+    (tmp_path / "odd_source.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "odd_source", raising=False)
+    with pytest.raises(ConfigurationError, match=words):
+        SourceCatalog({"odd": "odd_source:Plain"}).get("odd")
+    sys.modules.pop("odd_source", None)
+
+
 def test_the_catalog_gives_a_plain_class_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = "class Plain:\n    def __init__(self, configuration):\n        self.configuration = configuration\n"
-    (tmp_path / "plain_source.py").write_text(source)
+    (tmp_path / "plain_source.py").write_text(PLAIN)
     monkeypatch.syspath_prepend(str(tmp_path))
     catalog = SourceCatalog({"plain": "plain_source:Plain"})
     assert issubclass(catalog.get("plain"), BaseDataSource)
@@ -287,9 +331,9 @@ def test_replacing_the_catalog_reloads_only_what_moved() -> None:
     first = "connectors.sources.directory:DirectoryDataSource"
     catalog = SourceCatalog({"one": first, "two": first})
     kept = catalog.get("one"), catalog.get("two")
-    catalog.replace({"one": first, "two": "connectors.source:BaseDataSource"})
+    catalog.replace({"one": first, "two": "connectors.testing.shelf:ShelfDataSource"})
     assert catalog.get("one") is kept[0]
-    assert catalog.get("two") is BaseDataSource
+    assert catalog.get("two") is ShelfDataSource
     assert set(catalog.paths) == {"one", "two"}
 
 
@@ -303,5 +347,5 @@ def test_a_source_whose_import_outlasts_its_declaration_does_no_harm(monkeypatch
 
     monkeypatch.setattr(importlib, "import_module", slow)
     assert catalog.get("one").service_type == "directory"
-    catalog.replace({"one": "connectors.source:BaseDataSource"})
-    assert catalog.get("one") is BaseDataSource
+    catalog.replace({"one": "connectors.testing.shelf:ShelfDataSource"})
+    assert catalog.get("one") is ShelfDataSource
