@@ -173,6 +173,9 @@ class BaseDataSource:
     advanced_rules_enabled: ClassVar[bool] = False
     dls_enabled: ClassVar[bool] = False
     incremental_sync_enabled: ClassVar[bool] = False
+    #: False when `get_docs` may leave out what the index shall keep, as of a time series whose source forgets: then no
+    #: document is deleted because a full sync did not list it.
+    lists_all: ClassVar[bool] = True
     #: True when `get_docs` takes `checkpoint=` and goes on behind it.
     resumable: ClassVar[bool] = False
     #: True when `partitions` divides a full sync and `get_docs` takes `partition=`; for resumable sources only.

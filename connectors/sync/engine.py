@@ -220,8 +220,11 @@ class Sync:
         if not self._full and pipeline.last_checkpoint is not None:
             result.cursor = pipeline.last_checkpoint.state
         filled = context.state.data.get("index")  # the index that the last completed full sync filled
-        result.needs_full = not self._can_delete or (not self._full and filled not in (None, self._handle.uuid))
-        if self._full and self._can_delete and not pipeline.incomplete:
+        lists_all = context.source.lists_all
+        result.needs_full = (lists_all and not self._can_delete) or (
+            not self._full and filled not in (None, self._handle.uuid)
+        )
+        if self._full and lists_all and self._can_delete and not pipeline.incomplete:
             read = self._progress.total().read
             guard_deletion(context, self._ledger, read=read, kept=pipeline.kept, dropped=pipeline.dropped)
             self._dead_letters.forget_vanished()

@@ -42,7 +42,8 @@ class Intake:
         self._service_type = service_type
         self._keep: Callable[[Document], bool] | None = None if engine.is_trivial else engine.should_ingest
         self._serialize = _own_serialize(source)
-        self._full = full
+        self._operations = ("index",) if full else OPERATIONS
+        self._full = full and source.lists_all
         self._dropped = dropped
 
     def keeps(self, document: Document) -> bool:
@@ -78,8 +79,8 @@ class Intake:
                 "every document needs one that is the same in each sync"
             ) from None
         document_id = self.identify(given)
-        if operation != "index" and operation is not EXCLUDE and (self._full or operation not in OPERATIONS):
-            if self._full:
+        if operation != "index" and operation is not EXCLUDE and operation not in self._operations:
+            if self._operations is not OPERATIONS:
                 raise SyncError(
                     f"get_docs() of the source {self._service_type} yielded the operation {operation!r} for "
                     f'"{document_id}"; it lists what there is, and get_docs_incrementally() what became of it'

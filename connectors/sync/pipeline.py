@@ -26,7 +26,7 @@ from connectors.sync.downloads import Downloads
 from connectors.sync.dropped import DroppedDocuments
 from connectors.sync.encode import decode, id_digest
 from connectors.sync.intake import EXCLUDE, Intake
-from connectors.sync.ledger import REPEATED, UNCHANGED, Ledger
+from connectors.sync.ledger import NEW, REPEATED, UNCHANGED, Ledger
 from connectors.sync.page import INCOMPARABLE, PAGE_BYTES, PAGE_DOCUMENTS, PAGE_READ, Page, ReadPage, Refused
 from connectors.sync.patience import patiently
 from connectors.sync.progress import Progress, Segment
@@ -262,6 +262,8 @@ class Pipeline:
         if not changed:
             return
         page.split()
+        if self._full and page.operations:
+            self._spare(page, codes)
         ids, digests, hashed, bodies = page.ids, page.digests, page.hashes, page.bodies
         segment = self._progress.begin(len(changed)) if page.plain else None
         for position in changed:
@@ -273,6 +275,12 @@ class Pipeline:
                 self._write(operation, outcome, segment)
             else:
                 await self._send(page, position, operation, outcome)
+
+    def _spare(self, page: Page, codes: np.ndarray[Any, Any]) -> None:
+        """What a rule keeps out of an index that does not hold it needs no request."""
+        for position, todo in page.operations.items():
+            if todo is EXCLUDE and codes[position] == NEW:
+                page.operations[position] = "filtered"
 
     async def _leave(self, page: Page, codes: np.ndarray[Any, Any], unchanged: int) -> None:
         """Counts the documents that are in the index as they are, and lets go of their downloads."""

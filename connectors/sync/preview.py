@@ -163,6 +163,8 @@ class Preview:
             self._decided[id(rule)].deletes = number
         by_rules = sum(number for _, number in dropped)
         held, gone = len(count.ledger), count.ledger.vanished_count
+        if not self._source.lists_all:  # what the rules drop goes one by one, and nothing else
+            return Impact(held, count.added(), by_rules, 0, stopped=False)
         empty = not self.kept and not count.ledger.seen_count
         stopped = not self.incomplete and limits.stop(held=held, vanished=gone, empty=empty)
         return Impact(held, count.added(), by_rules, gone - by_rules, stopped)

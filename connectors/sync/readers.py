@@ -63,7 +63,12 @@ async def _split(context: SyncContext, held: int) -> Split | None:
     if plan is None or plan.number < 2 or 0 < held < _WORTHWHILE or context.changed("basic_rules"):
         return None
     # A subclass may have a `get_docs` of its own, made before there were partitions.
-    if not (source.resumable and source.partitioned and "partition" in signature(source.get_docs).parameters):
+    if not (
+        source.lists_all
+        and source.resumable
+        and source.partitioned
+        and "partition" in signature(source.get_docs).parameters
+    ):
         return None
     with context.watch.doing("waiting for the source to say what its partitions are"):
         partitions = await source.partitions(context.filtering)

@@ -114,6 +114,13 @@ def test_a_class_without_the_base_class_is_tested_for_what_it_has(tmp_path: Path
     assert "test_a_sync_that_stops_goes_on" in kept
 
 
+def test_a_source_that_need_not_list_all_is_not_asked_to_follow_deletes(tmp_path: Path) -> None:
+    class Series(ShelfDataSource):
+        lists_all = False
+
+    assert verdicts(Series, tmp_path) == {}
+
+
 def test_tests_come_back_in_a_class_whose_source_can_more() -> None:
     exempt = {"test_a_cut_connection_is_told": "it has none"}
     parent = type("OfPlain", (ShelfKit,), {"source_class": Plain, "exempt": exempt})

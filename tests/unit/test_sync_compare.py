@@ -144,6 +144,22 @@ def test_the_sync_rules_count(tmp_path: Path) -> None:
     run_virtual(scenario())
 
 
+def test_what_a_source_need_not_list_is_not_extra(tmp_path: Path) -> None:
+    class Series(ScriptedSource):
+        lists_all = False
+
+    async def scenario() -> None:
+        world = World(tmp_path)
+        await world.sync(Series([*documents(range(3)), ({"_id": "x", "draft": True}, None)]))
+        world.rules = [
+            {"id": "1", "order": 1, "policy": "exclude", "field": "draft", "rule": "equals", "value": "true"}
+        ]
+        drafts = [({"_id": document_id, "draft": True}, None) for document_id in ("x", "y")]
+        assert kinds(await compared(world, Series([*documents([2]), *drafts]))) == {"x": "extra"}
+
+    run_virtual(scenario())
+
+
 def test_what_cannot_be_listed_leaves_extra_documents_open(tmp_path: Path) -> None:
     async def scenario() -> None:
         world = World(tmp_path)

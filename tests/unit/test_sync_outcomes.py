@@ -362,3 +362,38 @@ def test_a_reset_connector_writes_everything_anew(tmp_path: Path) -> None:
         assert counted(await world.sync(ScriptedSource(documents(range(5))))) == {"read": 5, "unchanged": 5}
 
     run_virtual(scenario())
+
+
+class Series(ScriptedSource):
+    """Lists what is young; what is old is nowhere but in the index."""
+
+    lists_all = False
+
+
+def test_what_a_source_need_not_list_stays(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        await world.sync(Series(documents(range(5))))
+        result = await world.sync(Series(documents(range(4, 7))))
+        assert counted(result) == {"read": 3, "unchanged": 1, "indexed": 2}
+        assert (result.needs_full, result.incomplete) == (False, [])
+        assert counted(await world.sync(Series([]))) == {}
+        assert len(world.indexed) == 7
+
+    run_virtual(scenario())
+
+
+def test_what_a_rule_keeps_out_goes_also_where_not_all_is_listed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        await world.sync(Series([({"_id": f"d{n}", "draft": n % 2 == 0}, None) for n in range(4)]))
+        world.rules = DRAFTS
+        written = len(world.destination.requests)
+        for first in (True, False):  # what the index does not hold any more is not deleted again
+            result = await world.sync(Series([({"_id": f"d{n}", "draft": n % 2 == 0}, None) for n in range(1, 4)]))
+            assert counted(result) == {"read": 3, "unchanged": 2, "filtered": 1}
+            assert sorted(world.indexed) == ["d0", "d1", "d3"]
+            assert len(world.destination.requests) == written + 1, first
+        assert await world.ledger() == world.stamps()
+
+    run_virtual(scenario())

@@ -130,6 +130,19 @@ def test_what_it_counts_is_what_the_sync_does(tmp_path: Path, held: int) -> None
     run_virtual(scenario())
 
 
+def test_of_a_source_that_need_not_list_all_only_the_rules_delete(tmp_path: Path) -> None:
+    class Series(ScriptedSource):
+        lists_all = False
+
+    async def scenario() -> None:
+        world = World(tmp_path)
+        await world.sync(Series(documents(range(200))))
+        found = await previewed(world, Series(documents(range(150, 300))), rule("one", "exclude", "number", 160))
+        assert found.impact == Impact(held=200, added=100, dropped=1, unlisted=0, stopped=False)
+
+    run_virtual(scenario())
+
+
 def test_nothing_is_written_and_nothing_is_left(tmp_path: Path, temporary: Path) -> None:
     async def scenario() -> None:
         world = World(tmp_path)
