@@ -25,6 +25,8 @@ CASES = {
     "mysql": "tests.ftest.mysql:MySQLCase",
     "postgresql": "tests.ftest.postgresql:PostgreSQLCase",
 }
+#: The one of ours that has no server of its own.
+SERVERLESS = "directory"
 EMBEDDED = "embedded"
 #: The search server, unless another one is wanted.
 USUAL = "es8"
@@ -32,9 +34,14 @@ SIZES = {"small": 10_500, "medium": 50_000, "large": 200_000}
 
 
 def _case(name: str) -> type[Case]:
-    module, _, attribute = CASES[name].partition(":")
+    """Returns one of ours, or that of another package, which is named as `module:Class`."""
+    module, _, attribute = CASES.get(name, name).partition(":")
     found: type[Case] = getattr(import_module(module), attribute)
     return found
+
+
+def _is_known(name: str) -> bool:
+    return name in CASES or ":" in name
 
 
 def main() -> int:
@@ -43,10 +50,10 @@ def main() -> int:
     names = sorted(CASES) if wanted == "all" else [wanted]
     size = SIZES.get(os.environ.get("DATA_SIZE", "small"))
     search = os.environ.get("SEARCH") or (EMBEDDED if available(USUAL) else USUAL)
-    if size is None or not set(names) <= CASES.keys() or search not in {EMBEDDED, *FLAVOURS}:
+    if size is None or not all(map(_is_known, names)) or search not in {EMBEDDED, *FLAVOURS}:
         print(  # noqa: T201 - a command
-            f"NAME is one of {', '.join(sorted(CASES))} or all; DATA_SIZE one of {', '.join(SIZES)}; SEARCH one of "
-            f"{EMBEDDED}, {', '.join(FLAVOURS)}"
+            f"NAME is one of {', '.join(sorted(CASES))}, all, or module:Class of your own; DATA_SIZE one of "
+            f"{', '.join(SIZES)}; SEARCH one of {EMBEDDED}, {', '.join(FLAVOURS)}"
         )
         return 2
     with ExitStack() as stack:
@@ -65,9 +72,9 @@ def _run(name: str, size: int, search: str, shared: SearchServer | None, *, must
     with ExitStack() as stack:
         try:
             if engine_answers():
-                stack.enter_context(composed(name, search=search == USUAL))
+                stack.enter_context(composed(name if name in CASES else SERVERLESS, search=search == USUAL))
             server = shared or (None if search == EMBEDDED else stack.enter_context(SearchServer(search)))
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"ftest-{name}-")))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"ftest-{name.rpartition(':')[2]}-")))
             asyncio.run(Run(_case(name)(folder, size=size, seed=20_26), folder, server).run())
         except MissingError as missing:
             print(f"{name}: not run: {missing}")  # noqa: T201 - a command

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -47,6 +48,8 @@ class Case(ABC):
     service_type: str
     #: In what is printed, where it is not the service type.
     name: str = ""
+    #: Service type → `module:Class`, for a source that no installed package names.
+    sources: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, folder: Path, *, size: int, seed: int) -> None:
         self.folder = folder
@@ -164,6 +167,7 @@ class Run:
             "filtering": {"rules": rules} if advanced is None else {"rules": rules, "advanced": advanced},
         }
         config: dict[str, Any] = {"service": {"data_dir": str(self._folder / "data")}, "connectors": [connector]}
+        config["sources"] = dict(self._case.sources)
         if self._search is not None:
             access = {"username": self._search.user, "password": self._search.password} if self._search.user else {}
             own = {"connectors_index": f"{INDEX}-connectors", "jobs_index": f"{INDEX}-jobs"}

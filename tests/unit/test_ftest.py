@@ -26,6 +26,7 @@ from tests.servers.mongo import MongoServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.search import ServerError
 
+ROOT = Path(__file__).parents[2]
 SERVERS: dict[str, type[DatabaseServer]] = {
     "mariadb": MariaDBServer,
     "mongodb": MongoServer,
@@ -62,6 +63,26 @@ def test_each_source_has_a_file_for_docker(name: str) -> None:
         assert {"interval", "timeout", "retries"} <= service["healthcheck"].keys()
         secrets = [value for variable, value in service.get("environment", {}).items() if "PASSWORD" in variable]
         assert set(secrets) <= {PASSWORD}
+
+
+@pytest.mark.process
+def test_a_source_of_another_package_is_proven_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the case that the guide shows."""
+    guide = (ROOT / "docs/SOURCES.md").read_text("utf-8").partition("### From end to end")[2]
+    (tmp_path / "notes_case.py").write_text(guide.partition("```python\n")[2].partition("```")[0], "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(ROOT / "examples/sources"))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'examples/sources'}")
+    monkeypatch.setenv("SEARCH", "embedded")
+    monkeypatch.setattr(command, "SIZES", {"small": 10})
+    monkeypatch.setattr(command, "engine_answers", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["ftest", "notes_case:NotesCase"])
+    assert command.main() == 0, capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "notes: added, changed, deleted: 9 documents equal" in told
+    assert "1 passed, 0 failed" in told
 
 
 class Docker:
