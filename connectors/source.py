@@ -323,6 +323,13 @@ class BaseDataSource:
         sync; whole numbers.
         """
 
+    def field_types(self) -> Mapping[str, Mapping[str, Any]]:
+        """Returns name → mapping of fields whose type a search server shall not guess: `{"host": {"type": "keyword"}}`.
+
+        Asked before each sync, and used where it has to create the index.
+        """
+        return {}
+
     def serialize(self, doc: Document) -> Document:
         """Converts values that JSON lacks. Left as it is, the encoder does it faster."""
         return doc

@@ -50,11 +50,16 @@ HASH_SIZE: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
-    """What an index should be when it has to be created."""
+    """What an index should be when it has to be created.
+
+    Attributes:
+        fields: name → its mapping on a search server, of fields whose type shall not be guessed.
+    """
 
     name: str
     language: str | None = None
     pipeline: Mapping[str, Any] | None = None
+    fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,7 +249,9 @@ class JobRun:
             await live.source.ping()
         with self._watch.doing(f"preparing the index {connector.index_name}"):
             index = await services.destination.prepare(
-                IndexSpec(connector.index_name, connector.language, connector.pipeline)
+                IndexSpec(
+                    connector.index_name, connector.language, connector.pipeline, fields=live.source.field_types()
+                )
             )
         self._conditions = self._present_conditions(fingerprint, index)
         self._written = True

@@ -10,10 +10,11 @@ import pytest
 from connectors.backends.ports import IndexSpec
 from connectors.backends.query_language import parse_query
 from connectors.backends.server import ELASTICSEARCH
+from connectors.backends.server.bulk import STAMP
 from connectors.backends.server.documents import Document
 from connectors.backends.server.indices import Indices
 from connectors.backends.server.languages import LANGUAGES, analysis
-from connectors.backends.server.mappings import fingerprint, index_body, nested_pipelines
+from connectors.backends.server.mappings import STAMP_MAPPING, fingerprint, index_body, nested_pipelines
 from connectors.backends.server.names import path_of, write_alias
 from connectors.backends.server.readable import connector_of, job_of
 from connectors.backends.server.search import SearchFields, compile_query
@@ -98,6 +99,13 @@ def test_an_unknown_language_is_refused(language: str) -> None:
     with pytest.raises(ConfigurationError, match="no language") as caught:
         index_body(IndexSpec("i", language))
     assert caught.value.field == "language"
+
+
+def test_a_source_names_types_of_fields_but_not_the_stamp() -> None:
+    fields = {"host": {"type": "keyword"}, "title": {"type": "keyword"}, STAMP: {"type": "text"}}
+    properties = index_body(IndexSpec("i", fields=fields))["mappings"]["properties"]
+    assert (properties["host"], properties["title"]) == ({"type": "keyword"}, {"type": "keyword"})
+    assert (properties[STAMP], properties["body"]["type"]) == (STAMP_MAPPING, "text")
 
 
 def test_names_are_escaped_whole() -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from connectors.backends.ports import IndexInfo, IndexSpec
 from connectors.byoc import JobType
 from connectors.errors import ConfigurationError, FullSyncNeededError, RetryableError, SuspendSync
 from connectors.logger import register_secrets
 from connectors.source import Skipped
-from tests.support.service import Service, connector, play
+from tests.support.service import ScriptSource, Service, connector, play
 from tests.support.sources import checkpointed, documents
 
 RULE = {"policy": "exclude", "field": "number", "rule": "equals", "value": 1}
@@ -46,6 +47,29 @@ def test_a_passing_fault_is_tried_again_with_growing_pauses_and_ends_in_error(tm
         record = await service.record("a")
         assert (record.status, record.error, record.last_sync_status) == ("error", "the server is busy", "error")
         assert record.last_synced is None
+
+    play(scenario, tmp_path, connector("a", full=None))
+
+
+def test_an_index_is_prepared_for_the_fields_that_the_source_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = {"host": {"type": "keyword"}}
+    monkeypatch.setattr(ScriptSource, "field_types", lambda _: types)
+
+    async def scenario(service: Service) -> None:
+        specs: list[IndexSpec] = []
+        prepare = service.destination.prepare
+
+        async def noted(spec: IndexSpec) -> IndexInfo:
+            specs.append(spec)
+            return await prepare(spec)
+
+        monkeypatch.setattr(service.destination, "prepare", noted)
+        service.site.scripts["a"] = documents(range(2))
+        await service.operations.sync_now("a")
+        await service.run(3, schedule=False)
+        assert [spec.fields for spec in specs] == [types]
 
     play(scenario, tmp_path, connector("a", full=None))
 

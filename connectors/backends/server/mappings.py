@@ -61,11 +61,12 @@ def index_body(spec: IndexSpec, *, serverless: bool = False) -> dict[str, Any]:
                 {"fractions": {"match_mapping_type": "double", "mapping": {"type": "double"}}},
             ],
             "properties": {
-                STAMP: STAMP_MAPPING,
                 "_timestamp": {"type": "date"},
                 "_attachment": {"type": "binary"},
                 "title": _NAME,
                 "body": _TEXT,
+                **spec.fields,
+                STAMP: STAMP_MAPPING,
             },
         },
     }
