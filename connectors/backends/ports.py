@@ -357,8 +357,10 @@ class Store(JobStore, Protocol):
 
     # Dead letters
 
-    async def dead_letters(self, connector_id: str, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
-        """Returns them ordered by id, those behind `after`."""
+    async def dead_letters(
+        self, connector_id: str, *, limit: int = 100, after: str | None = None, bodies: bool = False
+    ) -> list[DeadLetter]:
+        """Returns them ordered by id, those behind `after`; without `bodies` as `DeadLetter.listed` has them."""
         ...
 
     async def dead_letter(self, connector_id: str, document_id: str) -> DeadLetter:

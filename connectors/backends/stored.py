@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -56,7 +56,9 @@ class DeadLetter:
 
     Attributes:
         operation: what failed: "index", "delete", "update" or "download".
-        body: the document as JSON bytes, without a file that could not be fetched; None where there is none.
+        body: the document as JSON bytes, without a file that could not be fetched; None where there is none, and in a
+            list of letters.
+        size: of the body in bytes; None where there is none.
         version, content_hash, fingerprint: of the operation that was refused, to send it again just as it was.
     """
 
@@ -70,8 +72,18 @@ class DeadLetter:
     version: int | None = None
     content_hash: bytes | None = None
     fingerprint: str = ""
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Takes the size of the body."""
+        if self.body is not None:
+            object.__setattr__(self, "size", len(self.body))
 
     @property
     def replayable(self) -> bool:
         """Whether the operation is there in full."""
-        return self.version is not None and (self.body is not None or self.operation == "delete")
+        return self.version is not None and (self.size is not None or self.operation == "delete")
+
+    def listed(self) -> DeadLetter:
+        """Returns it without its body, as lists have it."""
+        return replace(self, body=None)

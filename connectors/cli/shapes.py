@@ -97,7 +97,7 @@ def dead_letter_shape(letter: DeadLetter) -> dict[str, Any]:
         "reason": mask(letter.reason),
         "job": letter.job_id,
         "created_at": time_shape(letter.created_at),
-        "bytes": len(letter.body) if letter.body is not None else None,
+        "bytes": letter.size,
         "replayable": letter.replayable,
     }
 

@@ -135,7 +135,7 @@ class Letters:
                 yield [await self._store.dead_letter(connector_id, document_id)]
             return
         after: str | None = None
-        while page := await self._store.dead_letters(connector_id, limit=_PAGE, after=after):
+        while page := await self._store.dead_letters(connector_id, limit=_PAGE, after=after, bodies=True):
             yield page
             after = page[-1].id
 

@@ -179,7 +179,7 @@ class Operations:
         return await self.destination.search(index, query, limit=limit, offset=offset)
 
     async def dead_letters(self, connector_id: str, limit: int = 100, after: str | None = None) -> Sequence[DeadLetter]:
-        """Returns documents that could not be indexed."""
+        """Returns documents that could not be indexed, without what they hold."""
         await self.connector(connector_id)
         return await self.store.dead_letters(connector_id, limit=limit, after=after)
 

@@ -213,10 +213,13 @@ class MemoryStore:
             del self._letters[key]
         return len(gone)
 
-    async def dead_letters(self, connector_id: str, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
-        """Returns them ordered by id, those behind `after`."""
+    async def dead_letters(
+        self, connector_id: str, *, limit: int = 100, after: str | None = None, bodies: bool = False
+    ) -> list[DeadLetter]:
+        """Returns them ordered by id, those behind `after`; without their bodies, unless these are asked for."""
         keys = sorted(key for key in self._letters if key[0] == connector_id and (after is None or key[1] > after))
-        return [self._letters[key] for key in keys[: max(limit, 0)]]
+        found = [self._letters[key] for key in keys[: max(limit, 0)]]
+        return found if bodies else [letter.listed() for letter in found]
 
     async def dead_letter(self, connector_id: str, document_id: str) -> DeadLetter:
         """Returns one; raises NotFoundError."""

@@ -20,7 +20,7 @@ def letter(id_: str, reason: str = "r", *, connector_id: str = "one", body: byte
 async def test_dead_letters_are_kept_whole(store: Store) -> None:
     letters = [letter("b", body=b"[" + b"1," * 5000 + b"1]"), letter("a", body=None), letter("c", body=b"")]
     await store.add_dead_letters(letters)
-    assert await store.dead_letters("one") == sorted(letters, key=lambda each: each.id)
+    assert await store.dead_letters("one", bodies=True) == sorted(letters, key=lambda each: each.id)
     assert await store.count_dead_letters("one") == 3
 
 
@@ -37,6 +37,23 @@ async def test_one_dead_letter_with_all_that_it_takes_to_send_it_again(store: St
     for connector, id_ in (("one", "b"), ("one", "A/é"), ("", "")):
         with pytest.raises(NotFoundError, match="dead-letters list"):
             await store.dead_letter(connector, id_)
+
+
+async def test_a_list_has_all_but_the_documents(store: Store) -> None:
+    version, stamp = (5 << 40) + 3, b"12345678"
+    letters = [
+        DeadLetter("one", "a", "index", "r", "job", NOW, b'{"a":1}', version, stamp, "mapping-1"),
+        DeadLetter("one", "b", "delete", "r", "job", NOW, None, version, stamp, "mapping-1"),
+        DeadLetter("one", "c", "index", "r", "job", NOW, b""),
+        DeadLetter("one", "d", "download", "r", "job", NOW),
+    ]
+    await store.add_dead_letters(letters)
+    listed = await store.dead_letters("one")
+    assert [each.body for each in listed] == [None] * 4
+    assert [each.size for each in listed] == [7, None, 0, None]
+    assert [each.replayable for each in listed] == [each.replayable for each in letters] == [True, True, False, False]
+    assert listed == [each.listed() for each in letters]
+    assert await store.dead_letters("one", bodies=True) == letters
 
 
 async def test_a_newer_dead_letter_replaces_the_older(store: Store) -> None:

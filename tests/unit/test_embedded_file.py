@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
+from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from connectors.backends.embedded import EmbeddedBackend
 from connectors.backends.embedded.connection import Database, create_file
 from connectors.backends.embedded.faults import translate
 from connectors.backends.embedded.schema import MIGRATIONS, migrate
-from connectors.backends.ports import IndexHandle
+from connectors.backends.ports import DeadLetter, IndexHandle
 from connectors.errors import ConfigurationError, RetryableError, SuspendSync
 from tests.support.embedded import handle_of, plain, put
 
@@ -276,3 +277,17 @@ def test_sqlite_without_full_text_is_refused(path: Path, monkeypatch: pytest.Mon
     create_file(path)
     with closing(Poor.connect(path, write=True)) as database, pytest.raises(ConfigurationError, match="FTS5"):
         migrate(database)
+
+
+async def test_a_letter_of_an_earlier_release_is_listed_with_its_size(backend: EmbeddedBackend) -> None:
+    now = datetime.now(UTC)
+    letters = [DeadLetter("a", name, "index", "r", "job", now, body) for name, body in (("1", b"{}"), ("2", None))]
+    await backend.store.add_dead_letters(letters)
+    await backend._writer.run(_without_sizes)
+    assert await backend.store.dead_letters("a") == [letter.listed() for letter in letters]
+    assert await backend.store.dead_letters("a", bodies=True) == letters
+    assert await backend.store.dead_letter("a", "1") == letters[0]
+
+
+def _without_sizes(database: Database) -> None:
+    database.execute("UPDATE dead_letters SET size = NULL")

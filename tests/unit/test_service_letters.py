@@ -94,7 +94,7 @@ def test_a_replay_never_lands_over_something_newer(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         refusing(service, "d1", "d2")
         await service.sync("a")
-        stale = await service.store.dead_letters("a")
+        stale = await service.store.dead_letters("a", bodies=True)
         refusing(service)
         service.site.scripts["a"] = [*documents([0, 1], edition=2)]
         await service.sync("a")
@@ -118,7 +118,7 @@ def test_a_replay_does_not_bring_a_deleted_document_back(tmp_path: Path) -> None
         service.site.scripts["a"] = documents(range(3), edition=2)
         refusing(service, "d1")
         await service.sync("a")
-        stale = await service.store.dead_letters("a")
+        stale = await service.store.dead_letters("a", bodies=True)
         refusing(service)
         service.site.scripts["a+"] = [({"_id": "d1"}, None, "delete")]
         await service.sync("a", JobType.INCREMENTAL)

@@ -24,15 +24,17 @@ __all__ = [
 _PART: Final = 500  # ids of one statement
 
 _COLUMNS: Final = """
-    connector_id, id, operation, reason, job_id, created_at, body, version, content_hash, fingerprint
+    connector_id, id, operation, reason, job_id, created_at, body, version, content_hash, fingerprint, size
 """
+# The size of those that earlier releases wrote is found by a look at their bodies.
+_WITHOUT_BODY: Final = _COLUMNS.replace(" body,", " CASE WHEN size IS NULL THEN body END,")
 _ADD: Final = f"""
-INSERT OR REPLACE INTO dead_letters ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT OR REPLACE INTO dead_letters ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """  # noqa: S608 - our own names
 _GET: Final = f"SELECT {_COLUMNS} FROM dead_letters WHERE connector_id = ? AND id = ?"  # noqa: S608 - our own names
-_LIST: Final = f"""
-SELECT {_COLUMNS} FROM dead_letters WHERE connector_id = ? AND id @behind ? ORDER BY id LIMIT ?
-"""  # noqa: S608 - our own names
+_LIST: Final = """
+SELECT @columns FROM dead_letters WHERE connector_id = ? AND id @behind ? ORDER BY id LIMIT ?
+"""
 
 
 def add_letters(database: Database, letters: Sequence[DeadLetter]) -> None:
@@ -57,13 +59,16 @@ def remove_letters(database: Database, connector_id: str, ids: Sequence[str] | N
         return removed
 
 
-def list_letters(database: Database, connector_id: str, limit: int, after: str | None) -> list[DeadLetter]:
+def list_letters(
+    database: Database, connector_id: str, limit: int, after: str | None, *, bodies: bool
+) -> list[DeadLetter]:
     """Returns them ordered by id, those behind `after`."""
+    statement = _LIST.replace("@columns", _COLUMNS if bodies else _WITHOUT_BODY)
     rows = database.execute(
-        _LIST.replace("@behind", ">=" if after is None else ">"),
+        statement.replace("@behind", ">=" if after is None else ">"),
         (connector_id, storable(after or ""), max(limit, 0)),
-    ).fetchall()
-    return [_letter(row) for row in rows]
+    )
+    return [_letter(row) if bodies else _letter(row).listed() for row in rows]
 
 
 def get_letter(database: Database, connector_id: str, document_id: str) -> DeadLetter:
@@ -102,11 +107,12 @@ def _row(letter: DeadLetter) -> tuple[Any, ...]:
         letter.version,
         letter.content_hash,
         letter.fingerprint,
+        letter.size,
     )
 
 
 def _letter(row: tuple[Any, ...]) -> DeadLetter:
-    connector_id, id_, operation, reason, job_id, created_at, body, version, content_hash, fingerprint = row
+    connector_id, id_, operation, reason, job_id, created_at, body, version, content_hash, fingerprint, size = row
     return DeadLetter(
         connector_id,
         id_,
@@ -118,4 +124,5 @@ def _letter(row: tuple[Any, ...]) -> DeadLetter:
         version,
         content_hash,
         fingerprint,
+        size,
     )

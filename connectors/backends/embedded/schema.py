@@ -57,8 +57,11 @@ _VERSION_2: Final = (  # what a dead letter is sent again with
     "ALTER TABLE dead_letters ADD COLUMN fingerprint TEXT NOT NULL DEFAULT ''",
 )
 
+# Of a dead letter's document, so that a list need not read it; NULL also for those of earlier releases.
+_VERSION_3: Final = ("ALTER TABLE dead_letters ADD COLUMN size INTEGER",)
+
 #: The statements that lead to version 1, 2, …; a released one is never changed.
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERSION_2)
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 # The table of an index keeps its own copy of the text: with external content, a row that was changed behind its back
 # would damage the index for good. A title counts ten times, a path four times and the rest half of what the body does.

@@ -147,9 +147,11 @@ class EmbeddedStore:
         """Removes those of these ids, or all; returns their number."""
         return await self._writer.run(rows.remove_letters, connector_id, ids)
 
-    async def dead_letters(self, connector_id: str, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
-        """Returns them ordered by id, those behind `after`."""
-        return await self._reader.run(rows.list_letters, connector_id, limit, after)
+    async def dead_letters(
+        self, connector_id: str, *, limit: int = 100, after: str | None = None, bodies: bool = False
+    ) -> list[DeadLetter]:
+        """Returns them ordered by id, those behind `after`; without their bodies, unless these are asked for."""
+        return await self._reader.run(rows.list_letters, connector_id, limit, after, bodies=bodies)
 
     async def dead_letter(self, connector_id: str, document_id: str) -> DeadLetter:
         """Returns one; raises NotFoundError."""

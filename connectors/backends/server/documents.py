@@ -150,11 +150,22 @@ class DocumentIndex:
     # Several
 
     async def search(
-        self, query: Mapping[str, Any], *, sort: Sequence[Any] = (), limit: int | None = None
+        self,
+        query: Mapping[str, Any],
+        *,
+        sort: Sequence[Any] = (),
+        limit: int | None = None,
+        without: str | None = None,
     ) -> list[Document]:
-        """Returns the documents that match, at most `limit` where it is given; none without the index."""
+        """Returns the documents that match, at most `limit` where it is given; none without the index.
+
+        Args:
+            without: a field that is left out.
+        """
         most = PAGE if limit is None else min(limit, PAGE)
         body = {"query": query, "size": most, "sort": list(sort), "seq_no_primary_term": True}
+        if without is not None:
+            body["_source"] = {"excludes": [without]}
         hits = await self._search(body)
         if len(hits) == PAGE and limit != PAGE:  # there are more than one request can have
             hits = await self._search_all(body, limit)

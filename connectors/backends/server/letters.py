@@ -41,15 +41,20 @@ class Letters:
             return await self._index.delete(_of(connector_id))
         return await self._index.delete_ids([_key(connector_id, id_) for id_ in ids])
 
-    async def list(self, connector_id: str, limit: int, after: str | None) -> list[DeadLetter]:
+    async def list(self, connector_id: str, limit: int, after: str | None, *, bodies: bool) -> list[DeadLetter]:
         """Returns them ordered by id, those behind `after`."""
         query = _of(connector_id)
         if after is not None:
             query["bool"]["filter"].append({"range": {"letter_id": {"gt": storable(after)}}})
         if limit <= 0:
             return []
-        found = await self._index.search(query, sort=[{"letter_id": "asc"}], limit=limit)
-        return [_letter(document) for document in found]
+        sort = [{"letter_id": "asc"}]
+        if bodies:
+            return [_letter(document) for document in await self._index.search(query, sort=sort, limit=limit)]
+        found = await self._index.search(query, sort=sort, limit=limit, without="body")
+        if not all("size" in document.source for document in found):  # earlier releases did not write it
+            found = await self._index.search(query, sort=sort, limit=limit)
+        return [_letter(document).listed() for document in found]
 
     async def get(self, connector_id: str, id_: str) -> DeadLetter:
         """Returns one; raises NotFoundError."""
@@ -103,12 +108,13 @@ def _source(letter: DeadLetter) -> Mapping[str, Any]:
         "version": letter.version,
         "content_hash": letter.content_hash.hex() if letter.content_hash is not None else None,
         "fingerprint": letter.fingerprint,
+        "size": letter.size if body is not None else None,
     }
 
 
 def _letter(document: Document) -> DeadLetter:
     source = document.source
-    body, content_hash = source["body"], source.get("content_hash")  # earlier releases kept no more than the body
+    body, content_hash = source.get("body"), source.get("content_hash")  # earlier releases kept no more than the body
     return DeadLetter(
         source["connector_id"],
         source["letter_id"],
@@ -120,4 +126,5 @@ def _letter(document: Document) -> DeadLetter:
         source.get("version"),
         None if content_hash is None else bytes.fromhex(content_hash),
         source.get("fingerprint") or "",
+        source.get("size"),
     )

@@ -238,9 +238,11 @@ class ServerStore:
         """Removes those of these ids, or all; returns their number."""
         return await (await self._letters()).remove(connector_id, ids)
 
-    async def dead_letters(self, connector_id: str, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
-        """Returns them ordered by id, those behind `after`."""
-        return await (await self._letters()).list(connector_id, limit, after)
+    async def dead_letters(
+        self, connector_id: str, *, limit: int = 100, after: str | None = None, bodies: bool = False
+    ) -> list[DeadLetter]:
+        """Returns them ordered by id, those behind `after`; without their bodies, unless these are asked for."""
+        return await (await self._letters()).list(connector_id, limit, after, bodies=bodies)
 
     async def dead_letter(self, connector_id: str, document_id: str) -> DeadLetter:
         """Returns one; raises NotFoundError."""
