@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from connectors.byoc import JobStatus, JobType
 from connectors.errors import RetryableError
 from connectors.source import Skipped
+from connectors.sync.ledger import Ledger
 from tests.support.service import Service, connector, play
 from tests.support.sources import checkpointed, documents
 
@@ -282,5 +284,39 @@ def test_the_record_tells_how_the_last_sync_ended(tmp_path: Path) -> None:
         await service.sync("a")
         record = await service.record("a")
         assert (record.last_sync_status, record.last_synced) == (JobStatus.ERROR, synced)
+
+    play(scenario, tmp_path, connector("a"))
+
+
+# What a job costs the store
+
+
+def test_a_job_that_finds_nothing_writes_its_records_three_times(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        await service.sync("a")
+        service.store.calls.clear()
+        assert (await service.sync("a")).counters["unchanged"] == 3
+        readers = {"connector", "connectors", "job", "jobs", "state", "dead_letter_ids"}
+        writes = {name: number for name, number in service.store.calls.items() if name not in readers}
+        assert writes == {"create_job": 1, "claim": 1, "commit": 1}
+        assert (await service.store.state("a")).worker is None
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_the_counters_are_kept_of_a_job_whose_ledger_cannot_be_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def scenario(service: Service) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "merge", full)
+            job = await service.sync("a")
+        assert (job.status, job.counters["read"], job.counters["indexed"]) == ("error", 3, 3)
+        record = await service.record("a")
+        assert (record.last_sync_status, record.last_indexed_document_count) == ("error", 3)
+        assert (await service.sync("a")).counters["unchanged"] == 3  # from the stamps
 
     play(scenario, tmp_path, connector("a"))
