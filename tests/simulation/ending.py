@@ -23,6 +23,8 @@ __all__ = ["converge", "heal", "look_for_tasks", "stop"]
 #: Seconds within which everything is well again.
 _PATIENCE = 3600.0
 _LOOK = 2.0
+#: Seconds after which a worker that is not there is told of.
+_MISSED = 30.0
 #: Full syncs after which the index is what the source is, at the latest: for as long as writes of before may land late,
 #: and then one.
 _ROUNDS = 8
@@ -150,11 +152,16 @@ async def _foreign(world: World) -> str | None:
 
 async def stop(world: World) -> None:
     """Ends all processes in an orderly way, and looks at what they leave."""
+    if world.plan.workers > 1:  # those that ended at a fault are started again in time
+        await asyncio.sleep(2 * _MISSED)
+        for process in world.processes:
+            if (trouble := process.crew.trouble()) is not None:
+                world.fail(f"workers of {process.name} are {trouble}")
     for process in world.processes:
         process.terminate()
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    for process in world.processes:
+    for process in list(world.processes):
         await process.done.wait()
     longest = world.plan.service["drain_timeout"] + 15.0
     if loop.time() - begun > longest:

@@ -22,7 +22,7 @@ from unittest.mock import patch
 from uuid import UUID
 
 from connectors.backends.embedded import writing
-from connectors.service import daemon, hold, lease, worker
+from connectors.service import daemon, hold, lease, member, worker
 from connectors.sync import opening
 from connectors.testing import memory, memory_store
 from tests.support.clock import Stuck
@@ -193,6 +193,7 @@ def deterministic(
             (lease, "died_here", died),
             (worker, "died_here", died),
             (daemon, "LoopMonitor", _NoMonitor),
+            (member, "LoopMonitor", _NoMonitor),
             (opening, "_LATEST", LATEST),
             # Nobody changes a record that he was given; what is written still goes through its JSON form.
             (memory_store, "_copy", lambda record: record),

@@ -22,7 +22,7 @@ from connectors.sync.pipeline import Pipeline
 from connectors.sync.progress import Checkpointed, Progress
 from connectors.sync.writer import BulkWriter, _Batch
 from connectors.testing.memory import MemoryStore
-from tests.simulation.reader_mutations import READER_MUTATIONS
+from tests.simulation.process_mutations import PROCESS_MUTATIONS
 
 __all__ = ["MUTATIONS", "first_caught", "mutated"]
 
@@ -171,7 +171,7 @@ MUTATIONS: dict[str, Patch] = {
     "late writes not looked for": (Ledger, "merge", _merge_for_good),
     "limit of requests ignored": (FlightLimit, "_fits", lambda *_: True),
     "secrets not masked": (Masker, "mask", lambda _, text: text),
-    **READER_MUTATIONS,
+    **PROCESS_MUTATIONS,
 }
 
 

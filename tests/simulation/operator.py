@@ -31,6 +31,7 @@ class Operator:
     dead = False
     #: Nothing goes wrong on the way of a command.
     spared = True
+    is_member = False
 
     def __init__(self, world: World) -> None:
         self.world = world

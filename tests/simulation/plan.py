@@ -93,6 +93,7 @@ class Plan:
         checkpoints: chance of one after each chunk of rows; 0: the source has none.
         slowness: chance of a pause before each chunk.
         latency: seconds that a request takes at most, one way.
+        workers: processes of each daemon that run syncs.
         readers: processes that read one source at the same time.
         restart: seconds until a dead process is started again, at most.
     """
@@ -112,6 +113,7 @@ class Plan:
     latency: float
     machines: tuple[str, ...]
     skew: tuple[float, ...]
+    workers: int
     readers: int
     restart: float
     change_every: float
@@ -152,6 +154,7 @@ def make_plan(seed: int) -> Plan:
         latency=random.choice((0.0, 0.05, 0.5, 2.0)),
         machines=tuple(random.choice(("m1", "m2")) for _ in range(workers)),
         skew=tuple(random.uniform(-skew, skew) for _ in range(workers)),
+        workers=1,
         readers=1,
         restart=random.choice((0.0, 3.0, 20.0)),
         change_every=random.choice((0.5, 2.0, 10.0)),
@@ -181,6 +184,8 @@ def make_plan(seed: int) -> Plan:
         events=tuple(Event(at, random.choices(kinds, weights)[0]) for at in moments),
         lasts=lasts,
     )
+    if (random := Random(f"workers {seed}")).random() < 0.2:
+        plan = replace(plan, workers=random.choice((2, 3)))
     return _with_readers(plan, Random(f"readers {seed}"))
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
@@ -13,9 +14,12 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 from connectors.backends.ports import Destination, Store
 from connectors.config import Config, ConfigFile
 from connectors.errors import ConnectorsError
+from connectors.processes import Channel, Child
 from connectors.runtime import Runtime
 from connectors.service.catalog import SourceCatalog
+from connectors.service.crew import Crew
 from connectors.service.daemon import Daemon
+from connectors.service.member import Member
 from connectors.service.metrics import Metrics
 from connectors.service.operations import Operations
 from connectors.service.registry import Registry
@@ -25,6 +29,7 @@ from connectors.service.worker import Worker
 from connectors.sync.counters import Counters
 from connectors.sync.limits import FlightLimit
 from tests.simulation.kernel import EPOCH, OWNER, Owner
+from tests.simulation.pipe import Pipe
 from tests.simulation.records import StoreClient
 from tests.simulation.server import DestinationClient
 from tests.simulation.source import SimulatedSource
@@ -109,21 +114,57 @@ class _Reporter(ProgressReporter):
             self.process.world.fail(f"{queued} operations wait, and {most} may")
 
 
+class _Child:
+    """A further worker, in place of a `Child`."""
+
+    how_it_ended = "it ended"
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.end = process.end
+
+    async def ended(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._process.done.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def kill(self) -> None:
+        self._process.world.kill(self._process)
+        await self._process.done.wait()
+
+
 class Process(Owner):
-    """One daemon; with a `command`, one that only syncs this connector, and ends.
+    """One daemon; with a `command`, one that only syncs this connector, and ends; with a `parent`, a further worker of
+    that daemon.
 
     Attributes:
         done: set when it has ended, in whatever way.
         readers: processes that it started, `started` in all, and that may not have ended.
+        crew: looks after its further workers; `is_member`: it is one.
+        end: the parent's end of the pipe to it.
     """
 
     #: Whether it is spared all faults.
     spared = False
 
-    def __init__(self, world: World, machine: Machine, number: int, skew: float, command: str | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        machine: Machine,
+        number: int,
+        skew: float,
+        *,
+        command: str | None = None,
+        parent: Process | None = None,
+    ) -> None:
         super().__init__(f"{machine.name}:{number}")
         self.world = world
         self.machine = machine
+        self.skew = skew
+        self.end, self._pipe = Pipe.pair(parent or self, self)
         self.config = world.config()
         self.in_file_work = False
         self._moving = asyncio.Event()
@@ -134,13 +175,15 @@ class Process(Owner):
         self.readers: list[SimulatedReader] = []
         self._running: asyncio.Task[None] | None = None
         self._destroying: asyncio.Task[None] | None = None
+        self._members: list[Process] = []
         self._command = command
-        self._daemon = self._build(skew)
+        self.is_member = parent is not None
+        self._build()
         machine.processes[self] = None
 
-    def _build(self, skew: float) -> Daemon:
+    def _build(self) -> None:
         world = self.world
-        clock = _Clock(self, world.random, skew)
+        clock = _Clock(self, world.random, self.skew)
         store = cast("Store", StoreClient(self, world.store))
         destination = cast("Destination", DestinationClient(self, world.server))
         catalog = SourceCatalog({"sim": "tests.simulation.source:SimulatedSource"})
@@ -167,18 +210,45 @@ class Process(Owner):
             observer=reporter,
         )
         self._operations = Operations(store, destination, clock, self.name)
-        return Daemon(
+        worker, file = Worker(services, catalog, self.config, metrics), cast("ConfigFile", _File(world))
+        self.crew = Crew(
+            0 if self.is_member or self._command is not None else world.plan.workers - 1,
+            self._launch,
+            name=self.name,
+            worker=worker,
+            metrics=metrics,
+            runtime=clock,
+            drain_timeout=self.config.service.drain_timeout,
+        )
+        self._daemon = Daemon(
             self.config,
-            cast("ConfigFile", _File(world)),
+            file,
             store=store,
             destination=destination,
             registry=Registry(store, catalog),
-            worker=Worker(services, catalog, self.config, metrics),
+            worker=worker,
             operations=self._operations,
             metrics=metrics,
             runtime=clock,
             on_config=lambda _: None,
         )
+        self._make_member = partial(
+            Member,
+            self.config,
+            file,
+            name=self.name,
+            store=store,
+            worker=worker,
+            metrics=metrics,
+            runtime=clock,
+            channel=cast("Channel", self._pipe),
+            on_config=lambda _: None,
+        )
+
+    def _launch(self, _: int) -> Child:
+        member = self.world.engage(self)
+        self._members = [each for each in self._members if not each.done.is_set()] + [member]
+        return cast("Child", _Child(member))
 
     # Life
 
@@ -191,8 +261,11 @@ class Process(Owner):
     async def _run(self) -> None:
         self.world.note(self.name, f"starts, in {self.machine.folder.name}")
         try:
-            if self._command is None:
-                await self._daemon.run(self._stop)
+            if self.is_member:
+                await self._make_member().run(self._stop)
+            elif self._command is None:
+                async with self.crew.at_work(self._stop):
+                    await self._daemon.run(self._stop)
             else:
                 job = await self._operations.sync_now(self._command)
                 await self._daemon.finish([job.id], self._stop)
@@ -204,7 +277,9 @@ class Process(Owner):
         finally:
             if not self.dead:
                 self.world.note(self.name, "has ended")
-                if left := [reader.name for reader in self.readers if not reader.done.is_set()]:
+                self._pipe.close()
+                children: list[SimulatedReader | Process] = [*self.readers, *self._members]
+                if left := [child.name for child in children if not child.done.is_set()]:
                     self.world.fail(f"{self.name} has ended, and left {left}")
                 self.dead = True
                 self.machine.processes.pop(self, None)
@@ -243,8 +318,11 @@ class Process(Owner):
         if self.dead:
             return
         self.dead = True
+        self._pipe.tear()
         for reader in self.readers:
             reader.die()  # as `end_with_parent` has it
+        for member in self._members:
+            member.orphan()
         machine = self.machine
         machine.processes.pop(self, None)
         if not machine.processes:  # else the others go on with the files, and nothing can be taken from them
@@ -253,6 +331,12 @@ class Process(Owner):
             if before.exists():
                 self.world.disk.copy(before, machine.folder, power_cut=self.world.random if power_cut else None)
         self._destroying = asyncio.get_running_loop().create_task(self._destroy(), context=Context())
+
+    def orphan(self) -> None:
+        """The process that started this one is gone: it ends, by itself or as `end_with_parent` has it."""
+        self.end.close()
+        grace = self.config.service.drain_timeout + 15.0
+        asyncio.get_running_loop().call_later(grace, self.kill, context=Context())
 
     async def _destroy(self) -> None:
         self._moving.set()

@@ -7,17 +7,14 @@ and it ends with its owner.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-import orjson
-
 from connectors.runtime import Runtime
-from connectors.service import job_run
+from connectors.service import crew, job_run
 from connectors.service.catalog import SourceCatalog
 from connectors.sync import readers, reading
 from connectors.sync.context import ReaderPlan, SyncContext
@@ -25,6 +22,7 @@ from connectors.sync.readers import Readers
 from connectors.sync.reading import Reader, ReaderJob
 from connectors.sync.split import Split
 from tests.simulation.kernel import EPOCH, OWNER, Owner
+from tests.simulation.pipe import Pipe
 from tests.simulation.source import SimulatedSource
 
 if TYPE_CHECKING:
@@ -34,80 +32,6 @@ __all__ = ["READING", "SimulatedReader"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-#: Frames that fit into the pipe: who sends more waits.
-_FULL: Final = 2
-
-
-class _Pipe:
-    """One end of a pipe, in place of `Channel`. Its methods are those of the other."""
-
-    def __init__(self, owner: Process | SimulatedReader) -> None:
-        self._owner = owner
-        self._there = self
-        self._here: deque[bytearray] = deque()
-        self._moved = asyncio.Event()
-        self._closed = False
-
-    @classmethod
-    def pair(cls, process: Process, reader: SimulatedReader) -> tuple[_Pipe, _Pipe]:
-        """Returns the two ends."""
-        ours, theirs = cls(process), cls(reader)
-        ours._there, theirs._there = theirs, ours
-        return ours, theirs
-
-    @classmethod
-    async def open(cls, end: _Pipe) -> _Pipe:
-        """Takes an end over."""
-        return end
-
-    @property
-    def _over(self) -> bool:
-        return self._closed or self._there._closed
-
-    def post(self, *parts: bytes) -> None:
-        self._owner.strike()
-        if not self._over:
-            self._there._here.append(bytearray(b"".join(parts)))
-            self._there._moved.set()
-
-    async def send(self, *parts: bytes) -> None:
-        self.post(*parts)
-        while len(self._there._here) > _FULL and not self._over:
-            self._there._moved.clear()
-            await self._there._moved.wait()
-        if self._over:
-            raise ConnectionResetError("the other end is closed")
-
-    def tell(self, **message: Any) -> None:
-        self.post(orjson.dumps(message))
-
-    async def receive(self) -> bytearray | None:
-        await self._owner.gate()
-        while not self._here:
-            if self._over:
-                return None
-            self._moved.clear()
-            await self._moved.wait()
-        await self._owner.gate()
-        self._moved.set()
-        return self._here.popleft()
-
-    async def hear(self) -> Mapping[str, Any] | None:
-        frame = await self.receive()
-        return None if frame is None else orjson.loads(frame)
-
-    def close(self) -> None:
-        self._closed = True
-        for end in (self, self._there):
-            end._moved.set()
-
-    def tear(self) -> None:
-        """Its process is killed: what it sent last may never have left it."""
-        random = self._owner.world.random
-        for _ in range(random.choice((0, random.randrange(len(self._there._here) + 1)))):
-            self._there._here.pop()
-        self.close()
 
 
 class _Clock(Runtime):
@@ -132,7 +56,7 @@ class SimulatedReader(Owner):
         super().__init__(name)
         self.world = process.world
         self.done = asyncio.Event()
-        self.end, self._pipe = _Pipe.pair(process, self)
+        self.end, self._pipe = Pipe.pair(process, self)
         self._killing: asyncio.Task[None] | None = None
         context = Context()
         context.run(OWNER.set, self)
@@ -227,7 +151,8 @@ def _start(target: Any, name: str, job: ReaderJob) -> SimulatedReader:
 READING: Final[list[tuple[Any, str, Any]]] = [
     (job_run, "start_child", _start),
     (readers, "Readers", _Watched),
-    (readers, "Channel", _Pipe),
+    (readers, "Channel", Pipe),
+    (crew, "Channel", Pipe),
     (readers, "_WORTHWHILE", 0),
     (readers, "PAGES_AHEAD", 2),
     (reading, "PAGES_AHEAD", 2),

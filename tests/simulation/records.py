@@ -97,6 +97,7 @@ class StoreClient:
         watch, process = self._world.watch, self._process.name
         lease = result if isinstance(result, Lease) else result.lease
         self._world.note(process, f"claims {lease.connector_id}, epoch {lease.epoch}")
+        watch.seen["claimed by a further worker"] += self._process.is_member
         watch.granted(lease, now)
         if isinstance(result, Claim):
             watch.status(result.job.id, str(result.job.status))

@@ -47,6 +47,7 @@ def test_whatever_happens_the_promises_are_kept() -> None:
         seen.update(outcome.seen)
     # Else the seeds prove nothing.
     ends = {"checkpoint", "checkpoint of parts", "cursor", "vanished", "guard", "superseded"}
+    ends.add("claimed by a further worker")
     assert {*EVENTS, *FAULTS, *READER_FAULTS, *ends} - seen.keys() == set()
 
 

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -265,7 +266,16 @@ class World:
 
     async def _live(self, machine: Machine, skew: float, command: str | None) -> None:
         self._started += 1
-        process = Process(self, machine, self._started, skew, command)
+        await self._see_through(Process(self, machine, self._started, skew, command=command))
+
+    def engage(self, parent: Process) -> Process:
+        """Starts a further worker of a daemon."""
+        self._started += 1
+        process = Process(self, parent.machine, self._started, parent.skew, parent=parent)
+        self._commands.append(self._loop.create_task(self._see_through(process), context=Context()))
+        return process
+
+    async def _see_through(self, process: Process) -> None:
         self.processes.append(process)
         process.start()
         await process.done.wait()

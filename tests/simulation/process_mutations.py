@@ -1,10 +1,13 @@
-"""Defects of what makes one sync of several readers; see `mutations`."""
+"""Defects of what makes one sync of several readers, and one daemon of several workers; see `mutations`."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+from connectors.service.crew import Crew
+from connectors.service.member import Member
 from connectors.source import Checkpoint
 from connectors.sync import frames
 from connectors.sync.page import ReadPage
@@ -12,7 +15,7 @@ from connectors.sync.readers import Readers, _Done, _Link, _Lost
 from connectors.sync.reading import Reader
 from connectors.sync.split import Split
 
-__all__ = ["READER_MUTATIONS"]
+__all__ = ["PROCESS_MUTATIONS"]
 
 _advance = Readers._advance
 _hear = Readers._hear
@@ -95,8 +98,28 @@ def _lose_a_part(cls: type[Split], checkpoint: Any) -> Split | None:
     return split
 
 
+async def _start_once(self: Crew, member: Any) -> None:
+    await self._attend(member, self._launch(member.number))
+    await asyncio.Event().wait()
+
+
+async def _leave_them(self: Crew, stop: asyncio.Event) -> None:
+    keepers = [asyncio.create_task(self._keep(member)) for member in self._members]
+    await stop.wait()
+    for keeper in keepers:
+        keeper.cancel()
+
+
+async def _hear_no_stop(self: Member, stop: asyncio.Event) -> None:
+    while (message := await self._channel.hear()) is not None:
+        if "allowed" in message:
+            self._worker.allowed = int(message["allowed"])
+            self._worker.freed.set()
+    stop.set()
+
+
 #: Name → where the defect is planted.
-READER_MUTATIONS: dict[str, tuple[Any, str, Any]] = {
+PROCESS_MUTATIONS: dict[str, tuple[Any, str, Any]] = {
     "part reached before its pages": (Readers, "_advance", _reach_before_the_pages),
     "last pages of a part dropped": (Readers, "_advance", _finish_before_the_pages),
     "part of a lost reader taken for read": (Readers, "_replace", _finish_what_was_lost),
@@ -110,4 +133,7 @@ READER_MUTATIONS: dict[str, tuple[Any, str, Any]] = {
     "contents of a page under other ids": (ReadPage, "split", _rotate),
     "parts begun anew over a resume": (Split, "of", classmethod(_begin_anew)),
     "part lost over a resume": (Split, "of", classmethod(_lose_a_part)),
+    "worker that ended not started again": (Crew, "_keep", _start_once),
+    "workers left behind": (Crew, "_run", _leave_them),
+    "worker told to stop goes on": (Member, "_listen", _hear_no_stop),
 }
