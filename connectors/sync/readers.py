@@ -31,7 +31,9 @@ __all__ = ["Readers", "full_stream"]
 _WORTHWHILE: Final = 50_000
 #: How often a partition is begun again by another reader without having got further.
 _TRIES: Final = 3
-#: Seconds for which what was read waits for the checkpoint that covers it.
+#: Pages of one reader that wait for the checkpoint that covers them; it has room to read on meanwhile.
+_MOST_WAITING: Final = PAGES_AHEAD // 2
+#: Seconds for which they do.
 _LONGEST_WAIT: Final = 1.0
 #: Seconds that a reader may take to close its source and end.
 _CLOSING: Final = 5.0
@@ -279,7 +281,7 @@ class Readers:
             if not link.waiting:
                 link.since = self._runtime.monotonic()
             link.waiting.append(item)
-            if sum(isinstance(each, _Page) for each in link.waiting) >= PAGES_AHEAD:
+            if sum(isinstance(each, _Page) for each in link.waiting) >= _MOST_WAITING:
                 yield from self._uncover(link)
         elif isinstance(item, _Overdue):
             yield from self._uncover(link)

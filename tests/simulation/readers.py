@@ -154,7 +154,7 @@ READING: Final[list[tuple[Any, str, Any]]] = [
     (readers, "Channel", Pipe),
     (crew, "Channel", Pipe),
     (readers, "_WORTHWHILE", 0),
-    (readers, "PAGES_AHEAD", 2),
-    (reading, "PAGES_AHEAD", 2),
+    (readers, "_MOST_WAITING", 2),
+    (reading, "PAGES_AHEAD", 3),
     (reading, "PAGE_DOCUMENTS", 4),
 ]
