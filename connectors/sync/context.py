@@ -10,12 +10,15 @@ from pathlib import Path
 from socket import socket
 from typing import Any, Final, Protocol
 
-from connectors.backends.ports import DIGEST_SIZE, ConnectorState, Documents, IndexInfo, JobStore, Lease
+from xxhash import xxh3_64_hexdigest
+
+from connectors.backends.ports import DIGEST_SIZE, ConnectorState, Documents, IndexHandle, IndexInfo, JobStore, Lease
 from connectors.byoc import Connector, Filter, JobType, SyncJob
 from connectors.config import SyncConfig
 from connectors.runtime import Runtime
 from connectors.source import BaseDataSource
 from connectors.sync.counters import Counters
+from connectors.sync.encode import ENCODING_VERSION
 from connectors.sync.limits import FlightLimit
 from connectors.sync.watch import Watch
 
@@ -146,6 +149,19 @@ class SyncContext:
     def job_type(self) -> JobType:
         """Full or incremental."""
         return JobType(self.job.job_type)
+
+    @property
+    def handle(self) -> IndexHandle:
+        """This connector's view of the index, which its documents' stamps tell of."""
+        extraction = self.extractor.fingerprint() if self.extractor else "-"
+        made_by = f"{ENCODING_VERSION}/{self.index.fingerprint}/{extraction}"
+        return IndexHandle(
+            index=self.index.name,
+            uuid=self.index.uuid,
+            connector_id=self.connector.id,
+            fingerprint=xxh3_64_hexdigest(made_by.encode()),
+            pipeline=self.connector.pipeline,
+        )
 
     @property
     def basis(self) -> dict[str, Any]:

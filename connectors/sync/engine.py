@@ -12,16 +12,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
-from xxhash import xxh3_64_hexdigest
-
-from connectors.backends.ports import IndexHandle
 from connectors.byoc import JobType
 from connectors.errors import SyncError, describe
 from connectors.sync.context import SyncContext, SyncResult
 from connectors.sync.contract import durable
 from connectors.sync.counters import Counters
 from connectors.sync.deadletters import DeadLetters
-from connectors.sync.encode import ENCODING_VERSION
 from connectors.sync.failures import most_telling
 from connectors.sync.guard import guard_deletion
 from connectors.sync.ledger import Ledger, LedgerHeader, LedgerLog
@@ -64,14 +60,7 @@ class Sync:
         self._context = context
         self._lease = context.lease()
         self._full = context.job_type is JobType.FULL
-        extraction = context.extractor.fingerprint() if context.extractor else "-"
-        self._handle = IndexHandle(
-            index=context.index.name,
-            uuid=context.index.uuid,
-            connector_id=context.connector.id,
-            fingerprint=xxh3_64_hexdigest(f"{ENCODING_VERSION}/{context.index.fingerprint}/{extraction}".encode()),
-            pipeline=context.connector.pipeline,
-        )
+        self._handle = context.handle
         self._ledger = Ledger(context.folder)
         self._log = LedgerLog(context.folder / f"{file_name(context.job.id)}-{self._lease.epoch}.log")
         self._seen: SeenLog | None = None

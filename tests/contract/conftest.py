@@ -12,12 +12,14 @@ import pytest
 
 from connectors.backends.embedded import EmbeddedBackend
 from connectors.backends.ports import Destination, IndexHandle, IndexSpec, Store
+from connectors.byoc import Connector
 from connectors.testing.memory import MemoryDestination, MemoryStore
 from tests.servers.connectors_api import connectors_api_proxy
 from tests.servers.fixtures import SearchServers
 from tests.servers.search import SearchServer
 from tests.servers.serverless import serverless_proxy
 from tests.support.backends import RECORDS, open_backend
+from tests.support.stored import new
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +141,8 @@ def store(adapter: Adapter) -> Store:
 async def handle(destination: Destination) -> IndexHandle:
     info = await destination.prepare(IndexSpec("things"))
     return IndexHandle("things", info.uuid, "one", "fingerprint")
+
+
+@pytest.fixture
+async def connector(store: Store) -> Connector:
+    return await store.put_connector(new())
