@@ -150,6 +150,7 @@ async def test_a_change_that_was_cancelled_before_its_turn_is_never_made(backend
     others = [asyncio.create_task(change(label(text))) for text in "ab"]
     await asyncio.sleep(0)
     never.cancel()
+    await asyncio.wait([never])
     leave.set()
     await asyncio.gather(holding, *others)
     assert never.cancelled()
