@@ -21,7 +21,7 @@ from connectors.backends.ports import (
 )
 from connectors.backends.server.bulk import EMPTY_ID, STAMP, IndexMissingError, strip_stamp
 from connectors.backends.server.client import NDJSON, Client, Response
-from connectors.backends.server.faults import reason_of
+from connectors.backends.server.faults import raise_for, reason_of
 from connectors.backends.server.indices import Indices
 from connectors.backends.server.names import path_of
 from connectors.backends.server.search import search_index
@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 _FETCHED_AT_ONCE: Final = 500
 _COUNTED_AT_ONCE: Final = 1000
+#: What is answered of an index that is not there, or cannot be: another tool may have written any name.
+_NO_INDEX: Final = frozenset({400, 404})
 _DELETED_AT_ONCE: Final = 10_000
 _ALIASES: Final = "*@Connectors-*"
 #: What stands before a document in an answer; a quote within an id is escaped, so this stands nowhere else.
@@ -179,8 +181,10 @@ class ServerDestination:
             raise self._client.refused(response, "to count documents")
         answers = response.json()["responses"]
         for answer, (index, _) in zip(answers, wanted, strict=True):
-            if answer["status"] not in {200, 404}:
-                raise RetryableError(f"the documents of {index} could not be counted: {reason_of(answer.get('error'))}")
+            if answer["status"] not in {200, *_NO_INDEX}:
+                where = f"{self._client.product.name} {self._client.url}, counting documents of {index}"
+                raise_for(answer["status"], response.headers, orjson.dumps(answer), where=where)
+                raise RetryableError(f"{where}: {reason_of(answer.get('error'))}")
         return [int(answer["hits"]["total"]["value"]) if answer["status"] == 200 else 0 for answer in answers]
 
     async def purge(self, index: str, connector_id: str) -> int:
