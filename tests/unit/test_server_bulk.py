@@ -218,3 +218,17 @@ async def test_an_index_that_is_gone_ends_the_sync() -> None:
     client, _ = fake_client(ELASTICSEARCH, gone)
     with pytest.raises(IndexChangedError, match="things"):
         await ServerDestination(client, release=released).write(HANDLE, [op("a", b"{}")])
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "error"),
+    [(403, "security_exception", SuspendSync), (503, "no_shard_available_action_exception", RetryableError)],
+)
+async def test_an_index_that_cannot_be_counted_is_told_as_it_is(status: int, kind: str, error: type[Exception]) -> None:
+    good = {"status": 200, "hits": {"total": {"value": 1}}}
+    bad = {"status": status, "error": {"type": kind, "reason": "no"}}
+    client, transport = fake_client(ELASTICSEARCH, answer(body={"responses": [good, bad]}))
+    with pytest.raises(error, match=r"(?s)others.*no"):
+        await ServerDestination(client, release=released).count_each([("things", "a"), ("others", "b")])
+    assert [sent.target.partition("?")[0] for sent in transport.sent] == ["/_msearch"]
+    assert [line.get("index") for line in lines(transport.sent[0].body or b"")] == ["things", None, "others", None]
