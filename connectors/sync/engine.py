@@ -65,8 +65,7 @@ class Sync:
         self._log = LedgerLog(context.folder / f"{file_name(context.job.id)}-{self._lease.epoch}.log")
         self._seen: SeenLog | None = None
         self._checkpoint: Any = None
-        self._can_delete = True
-        self._completed = False
+        self._can_delete, self._completed = True, False
         self._committing = asyncio.Lock()
         self._drain_ends: float | None = None
         self._due: Checkpointed | None = None
@@ -134,7 +133,7 @@ class Sync:
             context.logger.info("goes on behind %s documents", counters.read)
             if saved["job"] == context.job.id:
                 self._progress = Progress(counters)
-        if resumes or context.source.resumable:
+        if context.source.resumable:
             await self._in_thread(self._open_seen, saved if resumes else None)
         if resumes and self._seen is not None:
             self._due = Checkpointed(self._checkpoint, self._seen.length)
@@ -201,26 +200,23 @@ class Sync:
     async def _work(self, group: asyncio.TaskGroup, pipeline: Pipeline, writer: BulkWriter, result: SyncResult) -> None:
         """Reads, writes and deletes; takes `suspended` off the result when all of it is done."""
         context = self._context
-        if not await self._until_stopped(group, pipeline, lambda: self._read(pipeline)):
-            return
-        if not await self._drain(pipeline, writer):
+        read_all = await self._until_stopped(group, pipeline, lambda: self._read(pipeline))
+        if not read_all or not await self._drain(pipeline, writer):
             return
         result.cursor = durable(self._cursor(), f"sync_cursor() of the source {context.connector.service_type}")
         if not self._full and pipeline.last_checkpoint is not None:
             result.cursor = pipeline.last_checkpoint.state
         filled = context.state.data.get("index")  # the index that the last completed full sync filled
         lists_all = context.source.lists_all
-        result.needs_full = (lists_all and not self._can_delete) or (
-            not self._full and filled not in (None, self._handle.uuid)
-        )
+        moved = not self._full and filled not in (None, self._handle.uuid)
+        result.needs_full = moved or (lists_all and not self._can_delete)
         if self._full and lists_all and self._can_delete and not pipeline.incomplete:
             read = self._progress.total().read
             guard_deletion(context, self._ledger, read=read, kept=pipeline.kept, dropped=pipeline.dropped)
             self._dead_letters.forget_vanished()
             if self._ledger.vanished_count:
-                if not await self._until_stopped(group, pipeline, pipeline.delete_vanished):
-                    return
-                if not await self._drain(pipeline, writer):
+                deleted_all = await self._until_stopped(group, pipeline, pipeline.delete_vanished)
+                if not deleted_all or not await self._drain(pipeline, writer):
                     return
         self._progress.finish()
         self._completed, result.suspended = True, False
@@ -238,11 +234,10 @@ class Sync:
         await asyncio.wait(tasks)
         if result.suspended:
             self._progress.abandon()
-        if self._completed:  # the counters are stored with the end of the job, by the caller
+            await self._commit(pipeline)
+        else:  # the counters are stored with the end of the job, by the caller
             await self._dead_letters.flush()
             self._context.lease()
-        else:
-            await self._commit(pipeline)
         try:
             await self._save_ledger(result)
         except Exception:
