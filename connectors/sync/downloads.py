@@ -98,6 +98,7 @@ class Downloads:
 
     async def _work(self) -> None:
         """Runs one download after the other."""
+        task = asyncio.current_task()
         with self._context.watch.doing("") as doing:
             while True:
                 while self._begun:
@@ -106,6 +107,8 @@ class Downloads:
                     self._room.set()
                     if not self._under_way:
                         self.over.set()
+                    if task is not None and task.cancelling():  # a library of the source swallowed the cancellation
+                        raise asyncio.CancelledError
                 doing.change("")
                 idle = asyncio.get_running_loop().create_future()
                 self._idle.append(idle)

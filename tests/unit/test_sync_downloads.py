@@ -112,6 +112,24 @@ def test_none_begins_when_the_sync_ends_and_its_source_hears_nothing(tmp_path: P
     run_virtual(scenario())
 
 
+def test_one_whose_library_swallows_the_cancellation_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path, concurrent_downloads=2)
+
+        async def hear_nothing(*, doit: bool = True, timestamp: Any = None) -> Mapping[str, Any]:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(1000)
+            return {"body": "text"}
+
+        broken = Download(error=SyncError("the disk is gone"), seconds=1)
+        with pytest.raises(SyncError, match="the disk is gone"):
+            await world.sync(ScriptedSource(documents(range(2), lazy=lambda n: broken if n else hear_nothing)))
+        assert asyncio.get_running_loop().time() < 1.1
+        assert len(asyncio.all_tasks()) == 1
+
+    run_virtual(scenario())
+
+
 def test_an_error_that_is_not_the_documents_ends_the_sync(tmp_path: Path) -> None:
     async def scenario() -> None:
         world = World(tmp_path, concurrent_downloads=2)
