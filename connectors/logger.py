@@ -32,6 +32,8 @@ _QUIET: Final = (
     "aiohttp.access", "asyncio", "elastic_transport", "elasticsearch", "httpcore", "httpx", "markdown_it", "opensearch",
     "PIL", "pymongo", "pypdf", "urllib3", "uvicorn.access", "uvicorn.error",
 )  # fmt: skip
+#: Tells of each failed request at WARNING, beside our own word for it: for who wants to hear everything.
+_CHATTY: Final = ("elastic_transport.node_pool",)
 _LEVEL_NAMES: Final = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 _OUR_ROOT: Final = "connectors"
 # What every record carries by itself; all else came through `extra`. uvicorn repeats its message with terminal colours.
@@ -272,3 +274,5 @@ def configure(
     root.addHandler(handler)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING if root.level <= logging.DEBUG else logging.ERROR)

@@ -32,10 +32,7 @@ def present(data_dir: Path) -> Iterator[None]:
         data_dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(data_dir / _FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigurationError(
-            f"the folder {data_dir} cannot be written: {error.strerror}; name another one, or give this user the right",
-            field="service.data_dir",
-        ) from error
+        raise _not_writable(data_dir, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
@@ -65,10 +62,13 @@ class Enrolled:
 
 @contextmanager
 def enrolled(data_dir: Path, name: str, number: int) -> Iterator[None]:
-    """Shows others that this process is a worker of a daemon."""
+    """Shows others that this process is a worker of a daemon; raises ConfigurationError where it cannot."""
     path = data_dir / _WORKERS / f"{os.getpid()}.json"
-    path.parent.mkdir(exist_ok=True)
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_TRUNC, 0o600)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_TRUNC, 0o600)
+    except OSError as error:
+        raise _not_writable(path.parent, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.write(descriptor, json.dumps({"number": number, "name": name}).encode())
@@ -93,6 +93,13 @@ def workers_here(data_dir: Path) -> list[Enrolled]:
             finally:
                 os.close(descriptor)
     return [worker for _, worker in sorted(found, key=lambda each: (each[1].number, each[0]))]
+
+
+def _not_writable(folder: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"the folder {folder} cannot be written: {error.strerror}; name another one, or give this user the right",
+        field="service.data_dir",
+    )
 
 
 def _is_locked(descriptor: int) -> bool:

@@ -188,7 +188,14 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
     return path if base_dir is None else base_dir / path
 
 
-ConfigPath: TypeAlias = Annotated[Path, AfterValidator(_resolve)]
+def _not_empty(value: Any) -> Any:
+    """Refuses the empty text, which would be the folder of the config file."""
+    if value == "":
+        raise ValueError("is empty; give it a value, or remove the line to have the default")
+    return value
+
+
+ConfigPath: TypeAlias = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_resolve)]
 """A path; a relative one counts from the folder of the config file, `~` is the home folder."""
 
 

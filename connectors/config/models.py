@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -33,7 +34,7 @@ from connectors.config.fields import (
 )
 from connectors.config.section import Section
 from connectors.logger import Masker
-from connectors.utils import format_duration
+from connectors.utils import format_duration, quoted
 
 __all__ = [
     "Config",
@@ -148,6 +149,17 @@ class WebConfig(Section):
         if len(text) < SHORTEST_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
             raise ValueError(f"must be at least {SHORTEST_TOKEN} printable ASCII characters, without spaces")
         return token
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, hosts: list[str]) -> list[str]:
+        for host in hosts:
+            if not re.fullmatch(r"[^\s/*@?#]+", host):
+                raise ValueError(
+                    f"{quoted(host)} is not a name of a host; write it as it stands in the address bar, without "
+                    "http:// and without a path, such as search.example.org; there are no patterns"
+                )
+        return hosts
 
 
 def _upper(value: Any) -> Any:

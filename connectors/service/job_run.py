@@ -28,7 +28,7 @@ from connectors.service.lease import LeaseKeeper
 from connectors.service.live import CleanRun, LiveSource
 from connectors.service.outcome import Outcome
 from connectors.service.registry import configuration_fingerprint, fingerprints
-from connectors.service.services import Services, give_back, keep_ledger
+from connectors.service.services import Services, disk_error, give_back, keep_ledger
 from connectors.service.watchdog import Watchdog
 from connectors.source import BaseDataSource
 from connectors.sync.context import ReaderPlan, SyncContext, SyncResult
@@ -235,6 +235,13 @@ class JobRun:
     # The sync itself
 
     async def _sync(self) -> SyncResult | None:
+        """Does what `_sync_here` does, and says so where it is our own disk that fails."""
+        try:
+            return await self._sync_here()
+        except OSError as error:
+            raise disk_error(error, self._services.folder(self._connector.id)) from error
+
+    async def _sync_here(self) -> SyncResult | None:
         """Runs the sync; None when nothing changed since the last one."""
         live = self._live = await self._source()
         self._check_possible(live.source)

@@ -9,6 +9,7 @@ from typing import Final
 from connectors.errors import ConnectorsError, describe
 from connectors.logger import mask
 from connectors.runtime import Runtime
+from connectors.utils import format_duration
 
 __all__ = ["BREATH", "MAX_PAUSE", "repeat"]
 
@@ -22,13 +23,18 @@ BREATH: Final = 0.1
 
 async def repeat(name: str, step: Callable[[], Awaitable[None]], pause: Callable[[], float], runtime: Runtime) -> None:
     """Repeats one step until it is cancelled."""
-    told, failures = "", 0
+    told, failures, since = "", 0, 0.0
     while True:
+        began = runtime.monotonic()
         try:
             await step()
+            if told:  # who reads no more than what went wrong would think that it still does
+                lasted = format_duration(runtime.monotonic() - since)
+                _logger.info("%s: goes on, %s after it failed first", name, lasted)
             told, failures = "", 0
         except ConnectorsError as error:
             failures += 1
+            since = began if failures == 1 else since
             message = mask(describe(error))
             if message != told:
                 _logger.error("%s: %s (tried again)", name, message)

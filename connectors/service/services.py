@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Final
 
 from connectors.backends.ports import Destination, Lease, Store
 from connectors.config import ServiceConfig, SyncConfig
-from connectors.errors import SuspendSync
+from connectors.errors import SuspendSync, SyncError
 from connectors.runtime import Runtime
 from connectors.sync.context import Extractor, Observer
 from connectors.sync.ledger import carry_ledger_over
@@ -17,8 +18,10 @@ from connectors.sync.limits import FlightLimit
 from connectors.sync.patience import patiently
 from connectors.utils import file_name
 
-__all__ = ["Services", "give_back", "keep_ledger"]
+__all__ = ["Services", "disk_error", "give_back", "keep_ledger"]
 
+#: Only who writes meets these: a source does not.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 #: Seconds for which giving a lease back is tried.
 _RELEASING: Final = 5.0
 
@@ -53,6 +56,18 @@ async def keep_ledger(services: Services, lease: Lease) -> None:
     folder = services.folder(lease.connector_id)
     with suppress(OSError):  # a full disk, say: the next job reads what the index holds
         await services.runtime.in_thread(carry_ledger_over, folder, lease.epoch - 1, lease.epoch)
+
+
+def disk_error(error: OSError, folder: Path) -> Exception:
+    """Returns what an error means that came while a ledger in `folder` was in use: the same one if not about it."""
+    named = error.filename
+    ours = isinstance(named, str | Path) and Path(named).is_relative_to(folder)
+    if not ours and error.errno not in _FULL:
+        return error
+    return SyncError(
+        f"{named if ours else folder} cannot be used: {error.strerror}. Make room on its disk, or give this user the "
+        "right to write there; nothing is lost, and the next sync does what this one did not"
+    )
 
 
 async def give_back(services: Services, lease: Lease, *, written: bool) -> None:

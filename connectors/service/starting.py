@@ -45,6 +45,9 @@ async def until_reached(
                 told = True
             pause = backoff.next(error.retry_after)
         else:
+            if told:
+                lasted = format_duration(runtime.monotonic() - ends + seconds)
+                _logger.info("the index is reached, %s after the first try", lasted)
             return True
         try:
             async with asyncio.timeout(min(pause, max(0.0, ends - runtime.monotonic()))):

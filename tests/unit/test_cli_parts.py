@@ -143,6 +143,9 @@ def test_a_data_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Pa
     (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(ConfigurationError, match="cannot be written"), present(tmp_path / "file" / "data"):
         pass
+    (tmp_path / "workers").write_text("", "utf-8")
+    with pytest.raises(ConfigurationError, match="workers cannot be written"), enrolled(tmp_path, "host:1", 1):
+        pass
 
 
 # Following

@@ -235,6 +235,22 @@ def test_index_names_keep_to_the_servers_rules(load: Load, name: str, why: str) 
     assert why in only(load, text).message
 
 
+@pytest.mark.parametrize("key", ["service.data_dir", "embedded.path", "elasticsearch.ca_certs"])
+def test_an_empty_path_is_not_the_folder_of_the_file(load: Load, key: str) -> None:
+    assert only(load, f"{key}: ''").message.startswith("is empty")
+
+
+@pytest.mark.parametrize("host", ["*", "*.example.org", "http://example.org", "example.org/search", "a b"])
+def test_an_allowed_host_is_a_name(load: Load, host: str) -> None:
+    found = only(load, f"web.allowed_hosts: [{host!r}]")
+    assert "is not a name of a host" in found.message
+
+
+@pytest.mark.parametrize("host", ["example.org", "example.org:8080", "[::1]", "münchen.example"])
+def test_names_that_visitors_use_are_allowed(load: Load, host: str) -> None:
+    assert load(f"web.allowed_hosts: ['{host}']").web.allowed_hosts == [host]
+
+
 def test_ids_are_unique_and_the_error_names_both_lines(load: Load) -> None:
     one = "- {id: a, service_type: s, index: a}\n"
     found = only(load, "connectors:\n" + one + one)

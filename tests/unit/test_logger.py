@@ -40,7 +40,7 @@ def stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     monkeypatch.setattr(module, "_masker", Masker())
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
-    levels = {name: logging.getLogger(name).level for name in module._QUIET}
+    levels = {name: logging.getLogger(name).level for name in (*module._QUIET, *module._CHATTY)}
     yield Stderr(capsys)
     root.setLevel(level)
     root.handlers[:] = handlers
@@ -228,6 +228,14 @@ def test_noisy_libraries_are_quiet_also_at_debug(stderr: Stderr) -> None:
     for name in ("uvicorn.access", "elastic_transport.node", "httpx"):
         get_logger(name).info("noise")
     assert stderr.getvalue() == ""
+
+
+def test_what_a_library_says_of_each_failed_request_is_for_who_asks_for_everything(stderr: Stderr) -> None:
+    for level in ("INFO", "DEBUG"):
+        configure(level)
+        get_logger("elastic_transport.node_pool").warning("Node has failed, said at %s", level)
+    assert stderr.getvalue().count("has failed") == 1
+    assert "said at DEBUG" in stderr.getvalue()
 
 
 def test_an_unknown_form_or_level_is_refused() -> None:

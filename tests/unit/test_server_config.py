@@ -108,8 +108,18 @@ async def test_the_block_chooses_the_backend(tmp_path: Path, text: str, kind: ty
     async with open_app(load(tmp_path, text)) as app:
         assert isinstance(app.destination, kind)
         if kind is ServerDestination:
-            with pytest.raises(RetryableError, match="cannot be reached"):
+            with pytest.raises(
+                RetryableError, match=r"^http://127\.0\.0\.1:1 cannot be reached: Connection refused\. "
+            ):
                 await app.destination.indices()
+
+
+@pytest.mark.parametrize("block", ["elasticsearch", "opensearch"])
+async def test_a_file_of_certificates_that_is_not_there(tmp_path: Path, block: str) -> None:
+    config = load(tmp_path, f"{block}: {{url: 'https://127.0.0.1:1', ca_certs: nope.pem}}")
+    with pytest.raises(ConfigurationError, match=r"there is no file .*nope\.pem; create it"):
+        async with open_app(config):
+            pass
 
 
 async def test_a_client_library_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,11 @@ def test_an_index_that_is_away_at_the_start_is_waited_for(tmp_path: Path, caplog
         await _run_for(service, 90)
         assert await service.statuses() == ["completed"]
 
-    play(scenario, tmp_path, connector("a"))
-    told = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
-    assert told == ["the index cannot be reached (tried again for 10m)"]
+    with caplog.at_level(logging.INFO, "connectors.daemon"):
+        play(scenario, tmp_path, connector("a"))
+    told = [record.message for record in caplog.records if record.name == "connectors.daemon"]
+    assert told[0] == "the index cannot be reached (tried again for 10m)"
+    assert re.fullmatch(r"the index is reached, 1m 0\ds after the first try", told[1])
 
 
 def test_the_wait_for_an_index_that_never_comes_ends(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 from io import BytesIO
 from typing import Any, Final, NoReturn
 
 from connectors.config import ServerConfig
-from connectors.errors import RetryableError, SuspendSync
+from connectors.errors import ConfigurationError, RetryableError, SuspendSync
 
 __all__ = ["CONNECTIONS", "authorization", "chunked", "raise_tls", "raise_unreachable", "tls_options"]
 
@@ -31,10 +32,17 @@ def authorization(config: ServerConfig) -> dict[str, str]:
 
 
 def tls_options(config: ServerConfig) -> dict[str, Any]:
-    """Returns the TLS settings under the names that both client libraries have for them; none without https."""
+    """Returns the TLS settings under the names that both client libraries have for them; none without https.
+
+    Raises:
+        ConfigurationError: a file that they name is not there.
+    """
     if not any(url.startswith("https:") for url in config.urls):
         return {}
     files = {"ca_certs": config.ca_certs, "client_cert": config.client_cert, "client_key": config.client_key}
+    for name, path in files.items():
+        if path is not None and not path.exists():
+            raise ConfigurationError(f"there is no file {path}; create it, or write another path", field=name)
     options: dict[str, Any] = {
         "verify_certs": config.verify_certs,
         "ssl_show_warn": False,  # the operator has decided it, and nobody reads a warning at each start
@@ -54,6 +62,10 @@ def raise_unreachable(url: str, error: BaseException, *, seconds: float | None =
     """Raises RetryableError for a connection that failed, or for an answer that did not come within `seconds`."""
     if seconds is not None:
         raise RetryableError(f"{url} did not answer within {seconds:g} s") from error
+    if (why := _of_the_system(error)) is not None:
+        raise RetryableError(
+            f"{url} cannot be reached: {why}. Check that the server runs, and that the address is right"
+        ) from error
     raise RetryableError(f"{url} cannot be reached, or did not answer to the end: {_told(error)}") from error
 
 
@@ -63,6 +75,15 @@ def raise_tls(url: str, error: BaseException) -> NoReturn:
         f"{url}: TLS failed: {_told(error)}. Check ca_certs (who signed the server's certificate), "
         "ssl_assert_fingerprint, client_cert and client_key, and that the certificate names this host"
     ) from error
+
+
+def _of_the_system(error: BaseException) -> str | None:
+    """Returns why there is no connection at all, in the words of the system: those of the libraries name classes."""
+    for cause in (error, *getattr(error, "errors", ())):
+        system = getattr(cause, "os_error", None)  # aiohttp's: nothing was sent yet
+        if isinstance(system, OSError) and system.errno:
+            return os.strerror(system.errno) if system.errno > 0 else system.strerror
+    return None
 
 
 def _told(error: BaseException) -> str:
