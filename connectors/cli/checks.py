@@ -96,6 +96,7 @@ async def _try(app: App, found: Subject) -> str:
         if not verdict.is_valid:
             raise ConfigurationError(f"its sync rules are not valid: {'; '.join(map(str, verdict.errors))}")
         await _check_draft(source, connector)
+    await app.destination.info(connector.index_name, connector.pipeline)
     number = len(found.rules.basic_rules)
     with_rules = f", {how_many(number, 'sync rule')} valid" if number else ""
     return f"{connector.service_type} can be read{with_rules}; {_schedules(connector)}; index {connector.index_name}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from connectors.byoc import ACTIVE_JOB_STATUSES, ConnectorStatus, SyncJob
+from connectors.byoc import ACTIVE_JOB_STATUSES, ConnectorStatus, JobStatus, SyncJob
 from connectors.cli.output import console, json_option, marked, print_json, print_lines, print_table
 from connectors.cli.settings import Settings
 from connectors.cli.subjects import subject
@@ -60,6 +60,8 @@ def status(settings: Settings, *, name: str | None, as_json: bool) -> None:
     print_lines("")
     headers = ("connector", "index", "state", "documents", "dead letters", "last sync", "next sync")
     print_table(headers, map(_status_row, views), empty="there are no connectors yet; write one into config.yml")
+    if troubles := [f"{view.connector.id}: {trouble}" for view in views for trouble in _troubles(view)]:
+        print_lines("", *troubles)
 
 
 def _status_row(view: ConnectorView) -> tuple[str | int, ...]:
@@ -77,21 +79,44 @@ def _status_row(view: ConnectorView) -> tuple[str | int, ...]:
 
 
 def _state(view: ConnectorView) -> str:
-    """Returns what the operator should know first."""
+    """Returns in a few words what the operator should know first."""
     connector = view.connector
     if view.orphaned:
         return "no longer in config.yml"
     if view.running is not None:
-        read = view.running.counters.get("read", 0)
-        hangs = f"; {mask(view.running.stalled)}" if view.running.stalled else ""
-        return f"{view.running.job_type} sync: {read:,} read{hangs}"
+        hangs = ", without progress" if view.running.stalled else ""
+        return f"{view.running.job_type} sync: {view.running.counters.get('read', 0):,} read{hangs}"
     if connector.error:
-        return f"error: {mask(connector.error)}"
+        return "suspended" if view.last_job and view.last_job.status == JobStatus.SUSPENDED else "error"
     if connector.status == ConnectorStatus.NEEDS_CONFIGURATION:
         return "needs configuration"
     if connector.paused:
         return "paused"
-    return "in order" if connector.last_synced else "never synced"
+    if connector.last_synced is None:
+        return "never synced"
+    return "in order, with gaps" if view.dead_letters or _incomplete(view) else "in order"
+
+
+def _incomplete(view: ConnectorView) -> list[str]:
+    """Returns what the last sync could not read."""
+    return view.last_job.incomplete if view.last_job else []
+
+
+def _troubles(view: ConnectorView) -> list[str]:
+    """Returns in whole sentences what is wrong with the connector; too long for a table."""
+    connector, found = view.connector, []
+    if view.orphaned:
+        return []
+    if view.running is not None and view.running.stalled:
+        found.append(view.running.stalled)
+    elif connector.error and view.running is None:
+        found.append(connector.error)
+    if _incomplete(view):
+        found.append(f"not everything could be read, so nothing was deleted: {'; '.join(_incomplete(view))}")
+    if view.dead_letters:
+        letters = how_many(view.dead_letters, "document")
+        found.append(f"{letters} could not be indexed; why: connectors dead-letters {connector.id}")
+    return [mask(text) for text in found]
 
 
 @click.command(short_help="List the sync jobs.")

@@ -58,6 +58,11 @@ _REASONS: Final = 5
 #: Characters of an error that the log has told in full already.
 _REMINDER: Final = 80
 
+_SUPERSEDED: Final = (
+    "%s documents were left as they are, for the index holds newer versions: do two connectors write the same ids into "
+    "it, or were the records lost while it stayed? Then delete the index, and sync again"
+)
+
 
 class Outcome:
     """Stores the end of one run of a job.
@@ -234,12 +239,16 @@ class Outcome:
         started = self._job.started_at
         took = f" in {format_duration((self._runtime.now() - started).total_seconds())}" if started else ""
         self._logger.info("sync completed%s: %s", took, ", ".join(words) or "no documents")
-        if result.counters.dead_lettered:
+        if number := result.counters.dead_lettered:
+            several = "documents" if number > 1 else "document"
             self._logger.warning(
-                "%s documents could not be indexed and are kept as dead letters", result.counters.dead_lettered
+                "%s %s could not be indexed: connectors dead-letters %s", f"{number:,}", several, self._connector.id
             )
-        for reason in result.incomplete:
-            self._logger.warning("not everything could be read, so nothing was deleted: %s", reason)
+        if number := result.counters.superseded:
+            self._logger.warning(_SUPERSEDED, f"{number:,}")
+        if result.incomplete:  # what it was, the sync has said when it came to it
+            places = "one place" if len(result.incomplete) == 1 else f"{len(result.incomplete):,} places"
+            self._logger.warning("not everything could be read (%s), so nothing was deleted", places)
 
     # Calls
 

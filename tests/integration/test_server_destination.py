@@ -261,6 +261,9 @@ async def put_pipeline(backend: ServerBackend, name: str, definition: dict[str, 
 
 
 async def test_a_pipeline_that_is_not_there(scratch: ServerBackend) -> None:
+    assert await scratch.destination.info("own") is None
+    with pytest.raises(ConfigurationError, match="own-outer"):  # so that `check` tells it before the first sync
+        await scratch.destination.info("own", {"name": "own-outer"})
     with pytest.raises(ConfigurationError, match="own-outer"):
         await prepared(scratch, IndexSpec("own", pipeline={"name": "own-outer"}))
     handle = replace(await prepared(scratch, "own"), pipeline={"name": "own-outer"})

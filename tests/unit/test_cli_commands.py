@@ -155,11 +155,36 @@ def test_status_before_and_after_the_first_sync(cli: CommandLine) -> None:
 def test_status_shows_an_error_and_what_left_the_file(cli: CommandLine, workspace: Workspace) -> None:
     workspace.configure(connectors=[workspace.connector(configuration={"directory": "nowhere"})])
     cli("sync", "docs")
-    assert "does not exist" in cli("status").out
+    table, _, sentences = cli("status").out.rpartition("\n\n")
+    assert table.splitlines()[-1].split()[:3] == ["docs", "docs", "error"], "the table stays narrow"
+    assert sentences.startswith("docs: directory: ")
+    assert "does not exist" in sentences
     workspace.configure(connectors=[])
     cli("run", "--once")
     assert "no longer in config.yml" in cli("status").out
     assert cli("sync", "docs").code == Exit.CONFIGURATION
+
+
+def test_status_tells_of_gaps(cli: CommandLine, workspace: Workspace) -> None:
+    (workspace.root / "gaps.py").write_text(
+        "from connectors.source import BaseDataSource, Skipped\n\n"
+        "class Gaps(BaseDataSource):\n"
+        "    name, service_type = 'Gaps', 'gaps'\n"
+        "    async def ping(self):\n"
+        "        return None\n"
+        "    async def get_docs(self, filtering=None):\n"
+        "        yield {'_id': 'a'}, None\n"
+        "        yield Skipped('b is broken', 'b')\n"
+        "        yield Skipped('the cellar is locked')\n",
+        "utf-8",
+    )
+    docs = {**workspace.connector(), "service_type": "gaps", "configuration": {}}
+    workspace.configure(connectors=[docs], sources={"gaps": "gaps:Gaps"})
+    assert cli("sync", "docs").code == 0
+    out = cli("status").out
+    assert "in order, with gaps" in out
+    assert "docs: not everything could be read, so nothing was deleted: the cellar is locked\n" in out
+    assert "docs: 1 document could not be indexed; why: connectors dead-letters docs\n" in out
 
 
 def test_jobs_and_job(cli: CommandLine) -> None:

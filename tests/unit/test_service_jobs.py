@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connectors.backends.ports import IndexInfo, IndexSpec
+from connectors.backends.ports import FailureKind, IndexInfo, IndexSpec
 from connectors.byoc import JobType
 from connectors.errors import ConfigurationError, FullSyncNeededError, RetryableError, SuspendSync
 from connectors.logger import register_secrets
@@ -360,3 +360,17 @@ def test_a_failure_is_one_line_and_the_same_one_again_a_short_one(
     assert len(failed[1]) < 110
     assert failed[2:] == ["sync failed: something else", whole, whole], "it was well in between"
     assert told[:4] == failed[:4], "one line each"
+
+
+def test_documents_that_the_index_holds_newer_versions_of_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else an index would stay behind its source, and nobody would know."""
+
+    async def scenario(service: Service) -> None:
+        service.destination.verdict = lambda _, op: FailureKind.SUPERSEDED if op.id == "d1" else None
+        assert (await service.sync("a")).counters["superseded"] == 1
+
+    play(scenario, tmp_path, connector("a"))
+    (told,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert told.getMessage().startswith("1 documents were left as they are, for the index holds newer versions")

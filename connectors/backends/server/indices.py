@@ -90,9 +90,18 @@ class Indices:
         raise RetryableError(f'The index "{spec.name}" is deleted and created all the time; wait for that to end')
 
     async def info(self, name: str, pipeline: Mapping[str, Any] | None) -> IndexInfo | None:
-        """Says what the index is, None when there is none."""
+        """Says what the index is, None when there is none.
+
+        Raises:
+            ConfigurationError: nothing can be written there, or there is no such pipeline, whether there is an index
+                or not.
+        """
         index = await self._describe(name)
-        return None if index is None else await self._info(index, pipeline)
+        if index is not None:
+            return await self._info(index, pipeline)
+        if pipeline and pipeline.get("name"):
+            await self._follow([str(pipeline["name"])], {})
+        return None
 
     def written(self, name: str) -> str:
         """Returns the index that a prepared name writes to; an alias may stand for more, which are read only."""
