@@ -161,13 +161,17 @@ async def test_a_connector_that_the_api_marked_as_removed_is_none(search_servers
 
 async def test_a_state_index_that_is_somebody_elses(server: SearchServer) -> None:
     async with open_backend(server, state_index="contract-foreign") as backend:
-        foreign = {"mappings": {"properties": {"kind": {"type": "integer"}}}}
-        await backend.client.call("PUT", "/contract-foreign", body=foreign)
-        try:
-            with pytest.raises(ConfigurationError, match="state_index"):
-                await backend.store.connectors()
-        finally:
-            await backend.client.call("DELETE", "/contract-foreign")
+        foreign: list[dict[str, object]] = [
+            {"kind": {"type": "integer"}},
+            {"data": {"properties": {"a": {"type": "long"}}}},
+        ]
+        for properties in foreign:  # servers refuse them with different answers
+            await backend.client.call("PUT", "/contract-foreign", body={"mappings": {"properties": properties}})
+            try:
+                with pytest.raises(ConfigurationError, match="state_index"):
+                    await backend.store.connectors()
+            finally:
+                await backend.client.call("DELETE", "/contract-foreign")
 
 
 MANY: Final = 10_050

@@ -112,12 +112,19 @@ class DocumentIndex:
             await self.create_index()
 
     async def _add_fields(self, mappings: Mapping[str, Any]) -> None:
-        response = await self._request("PUT", f"{path_of(self.name)}/_mapping", body=encode(mappings))
-        if not response.ok:
-            raise ConfigurationError(
-                f'The index "{self.name}" was made by somebody else: {reason_of(error_of(response.body))}. Name '
-                "another one in config.yml (state_index)"
-            )
+        path = f"{path_of(self.name)}/_mapping"
+        response = await self._client.request(
+            "PUT", path, body=encode(mappings), headers=self._headers, answered=(500,)
+        )
+        if response.ok:
+            return
+        error = error_of(response.body)
+        if response.status == 500 and not (isinstance(error, Mapping) and error.get("type") == "mapper_exception"):
+            raise RetryableError(f"{self.name} answered 500: {reason_of(error)}")
+        raise ConfigurationError(
+            f'The index "{self.name}" was made by somebody else: {reason_of(error)}. Name another one in config.yml '
+            "(state_index), or delete it if nothing in it is needed"
+        )
 
     # One document
 
