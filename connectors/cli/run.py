@@ -53,7 +53,7 @@ async def _serve(settings: Settings, config: Config, file: ConfigFile) -> int:
     from connectors.cli.worker import launcher
 
     workers = config.service.workers
-    with stop_on_signals() as stop, present(config.service.data_dir):
+    with stop_on_signals(follows_file=True) as stop, present(config.service.data_dir):
         async with open_application(config, file, of=workers) as application:
             _greet(settings, application)
             crew = application.crew(launcher(config, settings.path, settings.level(config)))

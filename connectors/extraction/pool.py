@@ -68,8 +68,8 @@ class _Worker:
                 context=multiprocessing.get_context("spawn"),
             )
             # Pebble's threads and the processes inherit what this thread does not listen to. Ctrl-C in a terminal
-            # reaches the whole group, and a worker that is still starting would print a traceback.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            # reaches the whole group, and a worker that is still starting would print a traceback; so does its end.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
             try:
                 _ = pool.active  # asking starts it
             finally:

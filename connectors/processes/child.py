@@ -85,7 +85,7 @@ def start_child(
             target=_run, name=name, args=(target, theirs, *args), kwargs=kwargs
         )
         resource_tracker.ensure_running()  # which listens to SIGINT again when it starts
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
         try:
             process.start()
         finally:
@@ -101,7 +101,8 @@ def start_child(
 def _run(
     target: Callable[Concatenate[socket.socket, P], None], end: socket.socket, *args: P.args, **kwargs: P.kwargs
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     try:
         target(end, *args, **kwargs)
     except Exception:  # told as everything else is, without secrets

@@ -31,7 +31,7 @@ __all__ = ["LoopMonitor", "Metrics"]
 #: Name of the label that tells several processes apart.
 _WORKER: Final = "worker"
 #: What is true of all processes together.
-_OF_ALL: Final = ("connectors_last_success_timestamp_seconds", "connectors_lag_seconds")
+_OF_ALL: Final = ("connectors_failing", "connectors_last_success_timestamp_seconds", "connectors_lag_seconds")
 _DELAYS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _DURATIONS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 24 * 3600.0)
 
@@ -46,6 +46,7 @@ class Metrics:
     def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._last_success: dict[str, float] = {}
+        self._failing: dict[str, bool] = {}
         self._longest_delay = 0.0
         self._pace: Callable[[], PaceReading] | None = None
         self._others: dict[int, list[Metric]] = {}
@@ -141,6 +142,10 @@ class Metrics:
         """Sets the number of documents that are kept as dead letters."""
         self._dead_letters.labels(connector).set(number)
 
+    def failing(self, connector: str, *, fails: bool) -> None:
+        """Sets whether the last sync of the connector failed, or waits for somebody to mend something."""
+        self._failing[connector] = fails
+
     def pace(self, reading: Callable[[], PaceReading]) -> None:
         """Sets where the pace of writing is read, at each scrape and perhaps in a thread."""
         self._pace = reading
@@ -158,6 +163,7 @@ class Metrics:
         for metric in (self._documents, self._bytes, self._jobs, *gauges):
             metric.remove_by_labels({"connector": connector})
         self._last_success.pop(connector, None)
+        self._failing.pop(connector, None)
 
     # What Prometheus reads
 
@@ -171,6 +177,14 @@ class Metrics:
         lag = GaugeMetricFamily(
             "connectors_lag_seconds", "Time since the last content sync completed.", labels=["connector"]
         )
+        failing = GaugeMetricFamily(
+            "connectors_failing",
+            "1 while the last sync failed or waits for somebody to mend something, also where none ever completed.",
+            labels=["connector"],
+        )
+        for connector, fails in self._failing.copy().items():
+            failing.add_metric([connector], float(fails))
+        yield failing
         now = self._wall()
         for connector, at in self._last_success.copy().items():
             last.add_metric([connector], at)

@@ -45,6 +45,8 @@ _FILE: Final = "config.yml"
 _REMOVED: Final = "removed from config.yml"
 #: Digest of what the file declared when the record was written: tells an edit of the file from one of the record.
 _DIGEST: Final = "declared_digest"
+#: How often a record is changed back by somebody else's file until that is told.
+_SURE: Final = 2
 
 
 def declared_record(
@@ -175,6 +177,8 @@ class Registry:
     def __init__(self, store: Store, catalog: SourceCatalog) -> None:
         self._store = store
         self.catalog = catalog
+        self._written: dict[str, str] = {}
+        self._undone: dict[str, int] = {}
 
     async def apply(self, config: Config) -> None:
         """Brings the records in line with the file; cheap when they are."""
@@ -220,6 +224,8 @@ class Registry:
                 await self._declare(declared, await self._store.connector(declared.id), secrets)
             return
         current = record.to_record()
+        self._tell_of_another_file(record, mark[_DIGEST])
+        self._written[declared.id] = mark[_DIGEST]
         changes = {key: value for key, value in owned.items() if _digest(current.get(key)) != _digest(value)}
         if changes and is_declared(record) and current.get(_DIGEST) == mark[_DIGEST]:
             _logger.warning(
@@ -238,6 +244,24 @@ class Registry:
         changes |= {key: value for key, value in mark.items() if current.get(key) != value}
         if changes:
             await self._store.update_connector(declared.id, changes)
+
+    def _tell_of_another_file(self, record: Connector, digest: str) -> None:
+        """Tells once when what this process wrote of a connector is undone again and again by a daemon whose file says
+        something else, or nothing. Once is no sign: a file that several follow is not read by all at the same moment.
+        """
+        if self._written.get(record.id) != digest:
+            self._undone.pop(record.id, None)  # our own file says something new
+            return
+        if record.extra.get(_DIGEST) == digest:
+            return
+        self._undone[record.id] = self._undone.get(record.id, 0) + 1
+        if self._undone[record.id] == _SURE:
+            _logger.warning(
+                "%s: another daemon on the same records has a configuration file that %s, and the two undo each other: "
+                "give all of them the same file, or each its own records (docs/OPERATIONS.md, several daemons)",
+                record.id,
+                "says something else of it" if is_declared(record) else "lacks it",
+            )
 
     async def _read(self, connector_id: str) -> Connector | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import sqlite3
@@ -18,6 +19,7 @@ import pytest
 from connectors.app import _part
 from connectors.backends.embedded import EmbeddedBackend
 from connectors.byoc import Connector, JobStatus, SyncJob
+from connectors.cli import signals
 from connectors.cli.exits import Exit
 from connectors.cli.following import Sight, display_for
 from connectors.cli.output import marked, print_table
@@ -240,6 +242,47 @@ async def test_the_first_signal_asks_to_stop() -> None:
             os.kill(os.getpid(), number)
             async with asyncio.timeout(5):
                 await stop.wait()
+
+
+@pytest.mark.parametrize(("follows_file", "on_terminal"), [(False, False), (False, True), (True, True)])
+async def test_who_loses_the_terminal_stops_in_good_order(
+    monkeypatch: pytest.MonkeyPatch, follows_file: bool, on_terminal: bool
+) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal() if on_terminal else io.StringIO())
+    with stop_on_signals(follows_file=follows_file) as stop:
+        for _ in range(2):  # the shell may say it once more
+            os.kill(os.getpid(), signal.SIGHUP)
+            async with asyncio.timeout(5):
+                await stop.wait()
+
+
+async def test_a_daemon_that_is_told_to_reload_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, heard = asyncio.Event(), ""
+
+    def hear(line: str) -> None:
+        nonlocal heard
+        heard = line
+        told.set()
+
+    monkeypatch.setattr(signals._logger, "info", hear)
+    with stop_on_signals(follows_file=True) as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        async with asyncio.timeout(5):
+            await told.wait()
+        assert not stop.is_set()
+    assert "taken up by themselves" in heard
+
+
+async def test_nohup_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await stop.wait()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_daemon_runs_until_it_is_told_to_stop(cli: CommandLine) -> None:

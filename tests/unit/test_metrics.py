@@ -109,11 +109,13 @@ def test_forget_removes_every_trace_of_one_connector(metrics: Metrics) -> None:
         metrics.queue(connector, 1)
         metrics.job_finished(connector, "full", "completed", 1.0)
         metrics.dead_letters(connector, 3)
+        metrics.failing(connector, fails=True)
     metrics.forget("gone")
     metrics.forget("never was")
     body, _ = metrics.render()
     assert b"gone" not in body
     assert read(metrics)["connectors_dead_letters"] == {("stays",): 3}
+    assert read(metrics)["connectors_failing"] == {("stays",): 1}
     metrics.documents("gone", "indexed")
     assert read(metrics)["connectors_documents_total"][("gone", "indexed")] == 1
 

@@ -332,3 +332,23 @@ def test_once_bears_a_store_that_fails_in_passing(tmp_path: Path) -> None:
         assert (job.status, failures) == ("completed", 0)
 
     play(scenario, tmp_path, connector("a"))
+
+
+def test_what_fails_is_seen_in_the_metrics_though_it_never_succeeded(tmp_path: Path) -> None:
+    """Its lag cannot be told, so that an alert on that would never come."""
+
+    async def scenario(service: Service) -> None:
+        service.site.scripts["a"] = [ConfigurationError("wrong password")]
+        stop = asyncio.Event()
+        running = asyncio.create_task(service.daemon().run(stop))
+        await asyncio.sleep(130)
+        page = service.metrics.render()[0].decode()
+        assert 'connectors_failing{connector="a"} 1.0' in page
+        assert 'connectors_failing{connector="b"} 0.0' in page
+        await service.operations.pause("a")
+        await asyncio.sleep(70)
+        assert 'connectors_failing{connector="a"} 0.0' in service.metrics.render()[0].decode()
+        stop.set()
+        await running
+
+    play(scenario, tmp_path, connector("a"), connector("b"))

@@ -17,6 +17,7 @@ from connectors.byoc import Connector
 from connectors.errors import ConfigurationError, NotFoundError
 from connectors.service.catalog import SourceCatalog
 from connectors.service.registry import (
+    Registry,
     configuration_fingerprint,
     declared_record,
     is_declared,
@@ -349,3 +350,42 @@ def test_a_source_whose_import_outlasts_its_declaration_does_no_harm(monkeypatch
     assert catalog.get("one").service_type == "directory"
     catalog.replace({"one": "connectors.testing.shelf:ShelfDataSource"})
     assert catalog.get("one") is ShelfDataSource
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ([connector("b")], "that lacks it"),
+        ([connector("a", index="elsewhere"), connector("b")], "that says something else of it"),
+    ],
+)
+def test_two_files_on_one_store_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, others: list[dict[str, Any]], words: str
+) -> None:
+    async def scenario(service: Service) -> None:
+        other, theirs = Registry(service.store, service.catalog), service.configured(*others)
+        for _ in range(4):
+            await service.registry.apply(service.config)
+            await other.apply(theirs)
+        told = [line for line in caplog.messages if "the two undo each other" in line]
+        assert words in next(line for line in told if line.startswith("a: "))
+        assert len(told) <= 3, "once of each connector by each daemon"
+
+    play(scenario, tmp_path, connector("a"))
+
+
+def test_an_edit_that_one_daemon_sees_before_another_is_no_fight(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(service: Service) -> None:
+        other = Registry(service.store, service.catalog)
+        for index in ("one", "two", "three", "four"):
+            edited = service.configured(connector("a", index=index))
+            await service.registry.apply(edited)
+            await other.apply(service.config)
+            service.config = edited
+            await other.apply(edited)
+            await service.registry.apply(edited)
+        assert "undo each other" not in caplog.text
+
+    play(scenario, tmp_path, connector("a"))
