@@ -291,3 +291,22 @@ async def test_a_letter_of_an_earlier_release_is_listed_with_its_size(backend: E
 
 def _without_sizes(database: Database) -> None:
     database.execute("UPDATE dead_letters SET size = NULL")
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_goes_while_it_is_open_is_told(path: Path, replaced: bool) -> None:
+    """SQLite goes on writing into the file that has no name any more."""
+
+    def take_away() -> None:
+        path.unlink()
+        if replaced:
+            path.write_bytes(b"")
+
+    backend = await EmbeddedBackend.open(path)
+    handle = await handle_of(backend)
+    await backend.destination.maintain()
+    take_away()
+    await backend.destination.write(handle, [put("a")])
+    with pytest.raises(SuspendSync, match=r"index\.db was removed or replaced while it is open"):
+        await backend.destination.maintain()
+    await backend.close()

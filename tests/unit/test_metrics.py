@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import orjson
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from connectors import __version__
 from connectors.service.metrics import LoopMonitor, Metrics
+from connectors.sync.limits import PaceReading
 
 NOW = 1_800_000_000.0
 
@@ -206,3 +210,16 @@ def test_several_processes_are_told_apart_and_share_their_successes(metrics: Met
     assert set(found["process_resident_memory_bytes"]) == {("1",), ("2",)}
     metrics.drop(2)
     assert read(metrics)["connectors_documents_total"] == {("a", "indexed"): 5}
+
+
+def test_the_page_for_operators_names_all_metrics() -> None:
+    metrics = Metrics()
+    metrics.pace(lambda: PaceReading(body=1, requests=1, in_flight=0, refused=0, throttled=0.0))
+    body, _ = metrics.render()
+    there = set(re.findall(r"^# TYPE (connectors_\w+) ", body.decode(), re.MULTILINE))
+    page = (Path(__file__).parents[2] / "docs" / "OPERATIONS.md").read_text("utf-8")
+    table = page.partition("<!-- metrics -->")[2].partition("<!-- end -->")[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`(connectors_\w+)`", row.split(" | ")[0])}
+    assert named == {name for name in there if not name.endswith("_created")}
+    alerts = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])["groups"][0]["rules"]
+    assert {name for alert in alerts for name in re.findall(r"connectors_\w+", alert["expr"])} <= named

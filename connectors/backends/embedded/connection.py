@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from connectors.backends.embedded.faults import is_busy, translate
-from connectors.errors import ConfigurationError
+from connectors.errors import ConfigurationError, SuspendSync
 
 __all__ = ["BUSY_TIMEOUT", "Database", "create_file", "with_rows"]
 
@@ -31,6 +31,7 @@ class Database(sqlite3.Connection):
     """A connection in autocommit mode that knows its file and how long to wait for others."""
 
     path: Path
+    inode: tuple[int, int] | None  # of the file that is open
     busy_timeout: float
     _polls = False  # whether SQLite's busy handler is off
 
@@ -50,6 +51,7 @@ class Database(sqlite3.Connection):
         except sqlite3.Error as error:
             raise translate(error, path) from error
         database.path = path
+        database.inode = _inode(path)
         database.busy_timeout = busy_timeout
         try:
             with database.translated():
@@ -147,6 +149,14 @@ class Database(sqlite3.Connection):
                 raise
             raise translated from error
 
+    def check_file(self) -> None:
+        """Raises SuspendSync when the open file is no longer the one of its name: what is written is lost."""
+        if _inode(self.path) != self.inode:
+            raise SuspendSync(
+                f"The embedded index {self.path} was removed or replaced while it is open, so that nothing that is "
+                "written now will be found. Start every process that uses it anew; the next syncs mend the index"
+            )
+
     def wal_size(self) -> int:
         """Returns the size of the write-ahead log in bytes."""
         try:
@@ -164,6 +174,14 @@ class Database(sqlite3.Connection):
         self._polls = False
         busy, _, _ = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def create_file(path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, Final
 
 from connectors.backends.embedded import reading, upkeep, writing
+from connectors.backends.embedded.connection import Database
 from connectors.backends.embedded.search import search_index
 from connectors.backends.embedded.thread import DatabaseThread
 from connectors.backends.ports import (
@@ -156,7 +157,11 @@ class EmbeddedDestination:
 
         Finishes deletions that were cut short, forgets tombstones, merges the full text, empties the write-ahead log
         and refreshes the statistics of the query planner.
+
+        Raises:
+            SuspendSync: the file was removed or replaced meanwhile.
         """
+        await self._writer.run(Database.check_file)
         await self._finish_deletions()
         while await self._writer.run(upkeep.forget_tombstones, self._clock()):
             pass

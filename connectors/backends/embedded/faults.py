@@ -19,7 +19,8 @@ DAMAGED: Final = (
 )
 _WORDS: Final = {
     sqlite3.SQLITE_FULL: "the disk is full. Free some space there; the sync then goes on where it stopped",
-    sqlite3.SQLITE_READONLY: "the file cannot be written. Give this user the right to write the file and its folder",
+    sqlite3.SQLITE_READONLY: "the file cannot be written. Give this user the right to write the file, those "
+    "beside it (-wal, -shm) and its folder",
     sqlite3.SQLITE_PERM: "access is denied. Give this user the right to write the file and its folder",
     sqlite3.SQLITE_CANTOPEN: "the file or one beside it cannot be opened. Check that the folder exists and that this "
     "user may write there",
