@@ -173,7 +173,9 @@ class TextFormatter(logging.Formatter):
         subject = getattr(record, "connector", None)
         if subject is None and record.name.split(".")[0] != _OUR_ROOT:
             subject = record.name  # a library speaks: say which
-        message = record.getMessage() if subject is None else f"{subject}: {record.getMessage()}"
+        message = record.getMessage()
+        if subject and not message.startswith((f"{subject}: ", f"{subject} ")):
+            message = f"{subject}: {message}"
         if (worker := getattr(record, "worker", None)) is not None:
             message = f"[{worker}] {message}"
         lines = [f"{clock} {level:<5} {escape_controls(mask(message))}"]

@@ -259,7 +259,7 @@ class Adoption:
         known.error = error
         self._tell(connector.id, "source", error)
         if (await change_record(self._store, connector.id, found))[1] and error is None:
-            _logger.info("%s: its source can be reached", connector.id)
+            _logger.info("%s: its source can be reached", connector.id, extra={"connector": connector.id})
 
     # Telling
 

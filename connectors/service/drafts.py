@@ -154,16 +154,20 @@ async def settle_draft(store: Store, connector: Connector, result: FilteringVali
         return {"filtering": [{**domain, "draft": validated, **active}, *others]}
 
     held, changed = await change_record(store, connector.id, settled)
+    of = {"connector": held.id}
     if changed and not result.is_valid:
         problems = "; ".join(draft_problems(held))
         if draft_is_in_force(held):
-            _logger.error("%s: its sync rules are not valid, so it does not sync: %s", held.id, problems)
+            _logger.error("%s: its sync rules are not valid, so it does not sync: %s", held.id, problems, extra=of)
         else:
             _logger.warning(
-                "%s: its edited sync rules are not valid, so those before stay in force: %s", held.id, problems
+                "%s: its edited sync rules are not valid, so those before stay in force: %s",
+                held.id,
+                problems,
+                extra=of,
             )
     elif changed and not draft_is_in_force(connector):
-        _logger.info("%s: its edited sync rules are valid and in force from now on", held.id)
+        _logger.info("%s: its edited sync rules are valid and in force from now on", held.id, extra=of)
     return held
 
 

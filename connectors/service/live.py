@@ -108,4 +108,5 @@ class LiveSources:
             async with asyncio.timeout(_CLOSING):
                 await live.source.close()
         except Exception as error:  # noqa: BLE001 - a source that cannot be closed is given up: nobody can do more about it
-            _logger.warning("%s: its source could not be closed: %s", connector_id, mask(describe(error)))
+            of = {"connector": connector_id}
+            _logger.warning("%s: its source could not be closed: %s", connector_id, mask(describe(error)), extra=of)

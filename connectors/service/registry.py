@@ -193,6 +193,7 @@ class Registry:
                     "%s left config.yml and runs no more; its documents stay (remove them: connectors purge %s)",
                     connector.id,
                     connector.id,
+                    extra={"connector": connector.id},
                 )
                 await self.disown(connector)
 
@@ -232,11 +233,13 @@ class Registry:
                 "%s: somebody changed %s of its record; config.yml owns this connector, so that is undone",
                 declared.id,
                 ", ".join(sorted(changes)),
+                extra={"connector": declared.id},
             )
         elif "index_name" in changes and record.index_name:
             _logger.info(
                 "%s writes to %s from now on; its documents in %s stay (remove them: connectors purge %s --index %s)",
                 *(declared.id, declared.index, record.index_name, declared.id, record.index_name),
+                extra={"connector": declared.id},
             )
         # What an operator paused or resumed stays so, until the file says something else than it did.
         if current.get("declared_paused") != declared.paused:
@@ -261,6 +264,7 @@ class Registry:
                 "give all of them the same file, or each its own records (docs/OPERATIONS.md, several daemons)",
                 record.id,
                 "says something else of it" if is_declared(record) else "lacks it",
+                extra={"connector": record.id},
             )
 
     async def _read(self, connector_id: str) -> Connector | None:

@@ -61,6 +61,7 @@ class ProgressReporter:
                 f"{counters.indexed:,}",
                 f"{counters.unchanged:,}",
                 f"{rate:,.0f}",
+                extra={"connector": connector_id},
             )
             seen.told_at, seen.told = now, replace(counters)
 

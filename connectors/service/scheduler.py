@@ -138,7 +138,7 @@ class Scheduler:
         if problem != told:
             self._told[connector.id] = problem
             if problem:
-                _logger.error("%s: %s", connector.id, problem)
+                _logger.error("%s: %s", connector.id, problem, extra={"connector": connector.id})
         if problem and connector.error != problem:
             await self._store.update_connector(connector.id, {"error": problem, "status": ConnectorStatus.ERROR})
         elif told and not problem and connector.error == told:

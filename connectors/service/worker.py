@@ -226,7 +226,8 @@ class Worker:
         if status is JobStatus.CANCELED:
             changes["canceled_at"] = now
         elif status is JobStatus.ERROR:
-            _logger.error("%s: %s", job.connector_id or job.id, reason)
+            of = {"connector": job.connector_id, "job": job.id}
+            _logger.error("%s: %s", job.connector_id or job.id, reason, extra=of)
         try:
             if connector is not None and connector.index_name:
                 with suppress(ConnectorsError):  # as well as it can be known
@@ -268,6 +269,7 @@ class Worker:
                 connector.id,
                 mask(describe(error)),
                 exc_info=None if isinstance(error, ConnectorsError) else error,
+                extra={"connector": connector.id, "job": claimed.job.id},
             )
         finally:
             self._metrics.sync_stopped(connector.id)

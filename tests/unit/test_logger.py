@@ -249,3 +249,21 @@ def test_the_adapter_keeps_the_callers_extra() -> None:
     log = ConnectorLogger(get_logger("connectors.x"), "handbook", job="j1")
     assert log.process("m", {"extra": {"a": 1}}) == ("m", {"extra": {"a": 1, "connector": "handbook", "job": "j1"}})
     assert (log.connector, log.job) == ("handbook", "j1")
+
+
+def test_a_line_that_names_its_connector_does_so_once_and_can_be_selected(stderr: Stderr) -> None:
+    log = get_logger("connectors.daemon")
+
+    def tell() -> None:
+        log.info("%s: its source can be reached", "papers", extra={"connector": "papers"})
+        log.info("%s left config.yml", "papers", extra={"connector": "papers"})
+        log.info("papersack is another one", extra={"connector": "papers"})
+
+    configure("INFO")
+    tell()
+    told = [line.split(maxsplit=2)[2] for line in stderr.getvalue().splitlines()]
+    assert told == ["papers: its source can be reached", "papers left config.yml", "papers: papersack is another one"]
+    configure("INFO", "json")
+    tell()
+    told = [line for line in stderr.getvalue().splitlines() if line.startswith("{")]
+    assert [json.loads(line)["connector"] for line in told] == ["papers"] * 3
