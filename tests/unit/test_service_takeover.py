@@ -337,7 +337,7 @@ def test_a_folder_of_ledgers_that_cannot_be_used_is_told_with_what_to_do(
         job = await service.sync("a")
         assert job.status == "error"
         assert f"{folder}" in str(job.error)
-        assert "cannot be used: File exists. Make room" in str(job.error)
+        assert "cannot be used: Not a directory. Make room" in str(job.error)
         folder.unlink()
         assert (await service.sync("a")).status == "completed"
 
