@@ -48,7 +48,7 @@ class SourceAcceptance(ConfigurationRules, ReadingRules, StoppingRules, Partitio
 
     Optional attributes, or methods `(self, data)` that return the same:
         wrong_configuration: a mapping, or several, with the settings that make the backend refuse (a wrong password, a
-            host that is not there, a missing table).
+            name of a host that does not exist, a missing table). What may pass by itself is none.
         good_advanced_rules: a list of advanced rules, each valid and keeping at least one document.
         bad_advanced_rules: a list of advanced rules, each to be refused.
         incremental_sees_deletes: whether an incremental sync yields deletes.

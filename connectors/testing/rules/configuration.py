@@ -139,7 +139,8 @@ class ConfigurationRules(Rules):
             if not isinstance(error, ConfigurationError):
                 raise Breach(
                     f"{what}, it raised {type(error).__name__}: {error}",
-                    "raise ConfigurationError(what is wrong and what to write instead, field=...)",
+                    "raise ConfigurationError(what is wrong and what to write instead, field=...); what may pass by "
+                    "itself, as a connection that is refused, is no wrong setting: leave it out",
                 ) from error
             _check_words(error, source, what)
             await _closed(source, f"after it was refused {what}")
