@@ -80,7 +80,7 @@ class Pipe:
                 return None
             self._moved.clear()
             await self._moved.wait()
-        await self._owner.gate()
+            await self._owner.gate()  # what is there may be gone behind it
         self._moved.set()
         return self._here.popleft()
 
