@@ -261,8 +261,8 @@ class Daemon:
         letters = await self._store.count_all_dead_letters()
         for connector in connectors:
             self._metrics.dead_letters(connector.id, letters.get(connector.id, 0))
-            stands = connector.paused or is_orphaned(connector)
-            self._metrics.failing(connector.id, fails=connector.error is not None and not stands)
+            rests = connector.paused or is_orphaned(connector)
+            self._metrics.failing(connector.id, fails=connector.error is not None and not rests)
         names = {connector.id for connector in connectors}
         for gone in self._known - names:
             self._metrics.forget(gone)

@@ -239,7 +239,9 @@ class JobRun:
         try:
             return await self._sync_here()
         except OSError as error:
-            raise disk_error(error, self._services.folder(self._connector.id)) from error
+            if (ours := disk_error(error, self._services.folder(self._connector.id))) is None:
+                raise
+            raise ours from error
 
     async def _sync_here(self) -> SyncResult | None:
         """Runs the sync; None when nothing changed since the last one."""

@@ -58,12 +58,12 @@ async def keep_ledger(services: Services, lease: Lease) -> None:
         await services.runtime.in_thread(carry_ledger_over, folder, lease.epoch - 1, lease.epoch)
 
 
-def disk_error(error: OSError, folder: Path) -> Exception:
-    """Returns what an error means that came while a ledger in `folder` was in use: the same one if not about it."""
+def disk_error(error: OSError, folder: Path) -> SyncError | None:
+    """Returns what an error means that came while a ledger in `folder` was in use; None if it is not about that."""
     named = error.filename
     ours = isinstance(named, str | Path) and Path(named).is_relative_to(folder)
     if not ours and error.errno not in _FULL:
-        return error
+        return None
     return SyncError(
         f"{named if ours else folder} cannot be used: {error.strerror}. Make room on its disk, or give this user the "
         "right to write there; nothing is lost, and the next sync does what this one did not"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import socket
 from datetime import timedelta
 from pathlib import Path
@@ -336,8 +337,7 @@ def test_a_folder_of_ledgers_that_cannot_be_used_is_told_with_what_to_do(
         folder.write_text("in its place")
         job = await service.sync("a")
         assert job.status == "error"
-        assert f"{folder}" in str(job.error)
-        assert "cannot be used: Not a directory. Make room" in str(job.error)
+        assert re.match(rf"{folder}\S* cannot be used: (File exists|Not a directory)\. Make room", str(job.error))
         folder.unlink()
         assert (await service.sync("a")).status == "completed"
 
@@ -349,7 +349,7 @@ def test_only_what_our_own_disk_says_is_ours(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     assert str(disk_error(full, tmp_path)).startswith(f"{tmp_path} cannot be used: No space left on device")
     of_the_source = PermissionError(errno.EACCES, "Permission denied", "/srv/papers/a.txt")
-    assert disk_error(of_the_source, tmp_path) is of_the_source
+    assert disk_error(of_the_source, tmp_path) is None
 
 
 def test_a_job_of_a_dead_worker_waits_suspended_while_its_connector_is_paused(tmp_path: Path) -> None:
