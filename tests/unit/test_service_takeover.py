@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import re
 import socket
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +17,6 @@ from connectors.byoc import JobStatus
 from connectors.errors import RetryableError
 from connectors.service import lease as leases
 from connectors.service.lease import acquire, died_here, own_name
-from connectors.service.services import disk_error
 from connectors.service.worker import Worker
 from connectors.testing.memory import MemoryStore
 from tests.support.service import Service, connector, play
@@ -326,30 +324,6 @@ def test_a_full_disk_does_not_keep_a_lease_from_being_given_back(
         assert (await service.sync("a")).counters["unchanged"] == 3  # from the stamps
 
     play(scenario, tmp_path, connector("a"))
-
-
-def test_a_folder_of_ledgers_that_cannot_be_used_is_told_with_what_to_do(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def scenario(service: Service) -> None:
-        folder = service.services("one").folder("a")
-        folder.parent.mkdir(parents=True)
-        folder.write_text("in its place")
-        job = await service.sync("a")
-        assert job.status == "error"
-        assert re.match(rf"{folder}\S* cannot be used: (File exists|Not a directory)\. Make room", str(job.error))
-        folder.unlink()
-        assert (await service.sync("a")).status == "completed"
-
-    play(scenario, tmp_path, connector("a"))
-    assert not [record for record in caplog.records if record.exc_info]
-
-
-def test_only_what_our_own_disk_says_is_ours(tmp_path: Path) -> None:
-    full = OSError(errno.ENOSPC, "No space left on device")
-    assert str(disk_error(full, tmp_path)).startswith(f"{tmp_path} cannot be used: No space left on device")
-    of_the_source = PermissionError(errno.EACCES, "Permission denied", "/srv/papers/a.txt")
-    assert disk_error(of_the_source, tmp_path) is None
 
 
 def test_a_job_of_a_dead_worker_waits_suspended_while_its_connector_is_paused(tmp_path: Path) -> None:
