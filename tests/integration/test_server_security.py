@@ -114,8 +114,9 @@ async def test_a_certificate_that_has_ended_suspends(server: SearchServer, tmp_p
 
 
 async def test_files_that_are_not_there(server: SearchServer, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="TLS settings"):
+    with pytest.raises(ConfigurationError, match="there is no file") as caught:
         backend_on(server, url="https://localhost:1", ca_certs=tmp_path / "none.pem")
+    assert caught.value.field == "ca_certs"
 
 
 # Credentials

@@ -140,9 +140,7 @@ async def stamps(destination: Destination, handle: IndexHandle) -> list[tuple[by
 
 
 TestIndices = Indices.TestCase
-TestIndices.settings = settings(
-    max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestIndices.settings = settings(max_examples=25, stateful_step_count=15, suppress_health_check=list(HealthCheck))
 
 SYNTAX = [*"\"*-:(){}^+\\'%_$. é", "OR", "AND", "NOT", "NEAR", "title", "red", "[0]", "size", "deep.red"]
 
@@ -152,7 +150,7 @@ SYNTAX = [*"\"*-:(){}^+\\'%_$. é", "OR", "AND", "NOT", "NEAR", "title", "red", 
         st.lists(st.sampled_from(SYNTAX) | st.text(max_size=5), max_size=12).map("".join), min_size=1, max_size=20
     )
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_any_text_is_a_query(texts: list[str]) -> None:
     async def run() -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -36,7 +36,7 @@ def merged(folder: Path, epoch: int, held: dict[bytes, bytes], log_entries: list
     return repeats
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(logs=st.lists(entries, min_size=1, max_size=4), size=st.integers(1, 50))
 def test_merging_equals_a_dict(logs: list[list[tuple[bytes, bytes, bool]]], size: int) -> None:
     held: dict[bytes, bytes] = {}
@@ -58,7 +58,7 @@ def test_merging_equals_a_dict(logs: list[list[tuple[bytes, bytes, bool]]], size
         assert not held or not ledger.classify(b"".join(held), b"".join(held.values())).any()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     held=st.dictionaries(digests, hashes),
     pages=st.lists(st.dictionaries(digests, hashes), max_size=5),

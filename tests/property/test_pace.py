@@ -130,7 +130,7 @@ servers = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(servers)
 def test_it_finds_the_capacity_of_a_server_within_60_requests_and_stays_there(options: dict[str, object]) -> None:
     async def scenario() -> None:
@@ -146,7 +146,7 @@ def test_it_finds_the_capacity_of_a_server_within_60_requests_and_stays_there(op
     run_virtual(scenario())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(workers=st.integers(1, 12), room=st.integers(1_000_000, 30_000_000), seed=st.integers(0, 1 << 16).map(Random))
 def test_a_server_that_counts_bytes_refuses_few_too(workers: int, room: int, seed: Random) -> None:
     async def scenario() -> None:
@@ -160,7 +160,7 @@ def test_a_server_that_counts_bytes_refuses_few_too(workers: int, room: int, see
     run_virtual(scenario())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(options=servers, outage=st.sampled_from([1.0, 60.0, 3600.0]))
 def test_it_is_back_after_an_outage_when_the_last_writer_tries_again(options: dict[str, object], outage: float) -> None:
     async def scenario() -> None:
@@ -180,7 +180,7 @@ def test_it_is_back_after_an_outage_when_the_last_writer_tries_again(options: di
     run_virtual(scenario())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     syncs=st.lists(st.tuples(st.integers(1, MOST), st.integers(1_000, BODY)), min_size=2, max_size=6),
     workers=st.integers(1, MOST),
@@ -224,7 +224,7 @@ events = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(most=st.integers(1, 100), body=st.integers(1, 100_000_000), history=st.lists(events, max_size=300))
 def test_whatever_happens_it_stays_within_its_limits(most: int, body: int, history: list[Event]) -> None:
     pace, flights, largest = Pace(most, body), list[Sent](), body

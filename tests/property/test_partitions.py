@@ -106,7 +106,6 @@ async def check_tree(folder: Path, paths: list[list[str]], later: list[list[str]
         assert found == whole
 
 
-@settings(deadline=None)
 @given(_TREE, _TREE, st.integers(2, 6), st.integers(1, 12))
 def test_spans_of_a_folder_are_the_folder_whatever_is_added(
     paths: list[list[str]], later: list[list[str]], parts: int, entries: int
@@ -179,7 +178,7 @@ def run_quickly(scenario: Coroutine[Any, Any, None]) -> None:
         run_virtual(scenario)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(history=st.lists(steps, min_size=1, max_size=3), parts=st.integers(2, 5))
 def test_after_each_completed_sync_of_several_readers_the_index_is_what_was_promised(
     history: list[Step], parts: int

@@ -237,14 +237,14 @@ starts = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None, phases=PHASES)
+@settings(max_examples=120, phases=PHASES)
 @given(expressions(quartz=False), st.sampled_from(ZONES), starts)
 def test_five_fields_agree_with_stepping_by_minutes(expression: Expression, zone: str, start: datetime) -> None:
     schedule, stop = parsed(expression, zone), start + 2 * DAY
     assert ticks(schedule, start, stop) == reference(expression, schedule.zone, start, stop, MINUTE)
 
 
-@settings(max_examples=60, deadline=None, phases=PHASES)
+@settings(max_examples=60, phases=PHASES)
 @given(
     expressions(quartz=True),
     st.sampled_from(ZONES),
@@ -261,7 +261,7 @@ def test_quartz_agrees_with_stepping_by_seconds(
     assert ticks(schedule, start, stop) == found
 
 
-@settings(max_examples=150, deadline=None, phases=PHASES)
+@settings(max_examples=150, phases=PHASES)
 @given(quartz_days(), parts(1, 12, wraps=True), st.dates(date(1975, 1, 1), date(2090, 1, 1)))
 def test_quartz_days_agree_with_stepping_by_days(days: Days, month: Part, start: date) -> None:
     text = f"0 0 12 {days.of_month} {month.text} {days.of_week}"
@@ -272,7 +272,7 @@ def test_quartz_days_agree_with_stepping_by_days(days: Days, month: Part, start:
     assert ticks(schedule, first, first + 800 * DAY) == expected
 
 
-@settings(max_examples=150, deadline=None, phases=PHASES)
+@settings(max_examples=150, phases=PHASES)
 @given(expressions(quartz=False, only_fixed=True), st.sampled_from(["Europe/Berlin", "America/New_York"]), starts)
 def test_fixed_times_are_those_of_debian_cron(expression: Expression, zone: str, start: datetime) -> None:
     """Where clocks move by an hour at night, cronsim's own zone arithmetic is Debian's; ours is the same."""
@@ -283,7 +283,7 @@ def test_fixed_times_are_those_of_debian_cron(expression: Expression, zone: str,
     assert schedule.next(start) == next((moment for moment in found if moment > start), None)
 
 
-@settings(max_examples=150, deadline=None, phases=PHASES)
+@settings(max_examples=150, phases=PHASES)
 @given(
     st.sampled_from([f"every {n}" for n in ("1s", "7s", "15m", "90m", "1d", "366d")]),
     MOMENTS,
@@ -297,7 +297,7 @@ def test_intervals(text: str, after: datetime) -> None:
     assert tick.timestamp() % schedule.rule.total_seconds() == 0
 
 
-@settings(max_examples=100, deadline=None, phases=PHASES)
+@settings(max_examples=100, phases=PHASES)
 @given(
     st.one_of(
         expressions(quartz=True), expressions(quartz=False), st.just(Expression("every 7m", fixed=True, match=bool))
@@ -339,7 +339,7 @@ def _calls(function: Callable[[], object]) -> int:
 _BOUND = 6_000
 
 
-@settings(max_examples=200, deadline=None, phases=PHASES)
+@settings(max_examples=200, phases=PHASES)
 @given(
     st.one_of(expressions(quartz=True), expressions(quartz=False)),
     st.sampled_from(ZONES),
@@ -370,7 +370,7 @@ def test_an_impossible_date_is_found_impossible_soon() -> None:
     assert _calls(parse) < _BOUND
 
 
-@settings(max_examples=300, deadline=None, phases=PHASES)
+@settings(max_examples=300, phases=PHASES)
 @given(st.one_of(st.text(max_size=40), st.from_regex(r"[0-9*?/,#LW -]{1,30}", fullmatch=True)), st.text(max_size=20))
 def test_any_text_is_a_schedule_or_an_error(text: str, zone: str) -> None:
     for name in ("UTC", zone):
@@ -382,7 +382,7 @@ def test_any_text_is_a_schedule_or_an_error(text: str, zone: str) -> None:
             assert schedule.describe()
 
 
-@settings(max_examples=150, deadline=None, phases=PHASES)
+@settings(max_examples=150, phases=PHASES)
 @given(st.from_regex(r"([0-9]{1,2}|[*]|[A-Z]{3}|L|LW)([-/,#][0-9A-Z]{1,3}){0,2}", fullmatch=True), st.integers(0, 4))
 def test_five_fields_are_refused_where_cronsim_refuses_and_the_field_is_named(term: str, position: int) -> None:
     fields = ["0", "0", "*", "*", "*"]

@@ -126,7 +126,7 @@ def unreachable(call: str) -> None:
     raise RetryableError("the store is not there")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(EVENTS, st.sampled_from(NAMES), st.integers(1, 20)), max_size=12))
 def test_the_index_converges_whatever_befalls_the_workers(events: list[tuple[str, str, int]]) -> None:
     async def scenario(service: Service) -> None:

@@ -84,7 +84,7 @@ class Told(logging.Handler):
 
 
 # Shrinking runs the daemon thousands of times, and what it finds is as readable before.
-@settings(max_examples=50, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(CONNECTOR | st.just(dict(READY)), min_size=1, max_size=2), st.lists(JOB, max_size=3))
 def test_nothing_in_a_record_stops_the_service(records: list[Mapping[str, Any]], jobs: list[Mapping[str, Any]]) -> None:
     async def scenario(service: Service) -> Service:

@@ -169,7 +169,7 @@ async def play(folder: Path, history: list[Step], config: dict[str, Any]) -> Non
     assert again.counters.vanished == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     history=st.lists(steps, min_size=1, max_size=5),
     config=st.fixed_dictionaries(
