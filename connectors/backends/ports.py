@@ -16,13 +16,14 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol
 
-from connectors.backends.stored import Claim, ConnectorState, DeadLetter, Lease
+from connectors.backends.stored import Claim, ClaimRequest, ConnectorState, DeadLetter, Lease
 from connectors.byoc import Connector, JobType, SyncJob, TriggerMethod
 
 __all__ = [
     "DIGEST_SIZE",
     "HASH_SIZE",
     "Claim",
+    "ClaimRequest",
     "ConnectorState",
     "DeadLetter",
     "Destination",
@@ -299,21 +300,11 @@ class Store(JobStore, Protocol):
         """Takes the lease with the next epoch, by compare-and-set; None while another worker's has not expired."""
         ...
 
-    async def claim(
-        self,
-        job: SyncJob,
-        connector: Connector,
-        worker: str,
-        *,
-        ttl: float,
-        now: float,
-        job_changes: Mapping[str, Any],
-        connector_changes: Mapping[str, Any],
-    ) -> Claim | None:
+    async def claim(self, wanted: ClaimRequest, worker: str, *, ttl: float, now: float) -> Claim | None:
         """Takes the lease of the job's connector, as `acquire` does, and changes fields of both records in that step.
 
-        None when another worker's lease has not expired, or when job or connector is no longer the version that is
-        given. Nothing was changed then; but where they are changed at that very moment, the epoch may have grown.
+        None when another worker's lease has not expired, or when job or connector is no longer the version that was
+        read. Nothing was changed then; but where they are changed at that very moment, the epoch may have grown.
         """
         ...
 

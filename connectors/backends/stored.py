@@ -9,7 +9,7 @@ from typing import Any
 
 from connectors.byoc import Connector, SyncJob
 
-__all__ = ["Claim", "ConnectorState", "DeadLetter", "Lease"]
+__all__ = ["Claim", "ClaimRequest", "ConnectorState", "DeadLetter", "Lease"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,21 @@ class ConnectorState:
     worker: str | None = None
     expires_at: float = 0.0
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """A job that a worker wants to take.
+
+    Attributes:
+        job, connector: as they were read.
+        job_changes, connector_changes: fields that they get with the claim.
+    """
+
+    job: SyncJob
+    connector: Connector
+    job_changes: Mapping[str, Any]
+    connector_changes: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final
 
-from connectors.backends.ports import Claim, IndexInfo, IndexSpec
+from connectors.backends.ports import Claim, ClaimRequest, IndexInfo, IndexSpec
 from connectors.backends.records import connector_snapshot
 from connectors.byoc import Connector, Filter, JobStatus, JobType, SyncJob, TriggerMethod
 from connectors.errors import (
@@ -45,8 +45,8 @@ _GRACE: Final = 5.0
 _PATIENCE: Final = 30.0
 
 
-def beginning(job: SyncJob, connector: Connector, worker: str, now: datetime) -> dict[str, Mapping[str, Any]]:
-    """Returns what a claim changes of both records: the job is in progress from then on."""
+def beginning(job: SyncJob, connector: Connector, worker: str, now: datetime) -> ClaimRequest:
+    """Returns what to ask the store for, so that the job is in progress from then on."""
     changes: dict[str, Any] = {
         "status": JobStatus.IN_PROGRESS,
         "started_at": job.started_at or now,
@@ -58,7 +58,7 @@ def beginning(job: SyncJob, connector: Connector, worker: str, now: datetime) ->
     if "index_name" not in job.connector:  # somebody else wrote no more of it than its id
         changes["connector"] = {**connector_snapshot(connector), **job.connector}
     seen = {"last_sync_status": JobStatus.IN_PROGRESS, "last_sync_error": None, "last_seen": now}
-    return {"job_changes": changes, "connector_changes": seen}
+    return ClaimRequest(job, connector, changes, seen)
 
 
 class JobRun:

@@ -6,13 +6,11 @@ import asyncio
 import os
 import re
 import socket
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from connectors.backends.ports import Claim, Lease, Store
-from connectors.byoc import Connector, JobStatus, SyncJob
+from connectors.backends.ports import Claim, ClaimRequest, Lease, Store
+from connectors.byoc import JobStatus
 from connectors.errors import ConnectorsError, LeaseLostError, NotFoundError
 from connectors.runtime import Runtime
 
@@ -56,25 +54,11 @@ async def acquire(store: Store, connector_id: str, worker: str, *, ttl: float, n
     return lease
 
 
-async def claim(
-    store: Store,
-    job: SyncJob,
-    connector: Connector,
-    worker: str,
-    *,
-    ttl: float,
-    now: float,
-    job_changes: Mapping[str, Any],
-    connector_changes: Mapping[str, Any],
-) -> Claim | None:
+async def claim(store: Store, wanted: ClaimRequest, worker: str, *, ttl: float, now: float) -> Claim | None:
     """Takes a job with the lease of its connector, see `Store.claim`; from the dead as `acquire` does."""
-    take = partial(
-        store.claim, job, connector, worker, ttl=ttl, now=now, job_changes=job_changes,
-        connector_changes=connector_changes,
-    )  # fmt: skip
-    claimed = await take()
-    if claimed is None and await _free_of_dead(store, connector.id, ttl=ttl, now=now):
-        claimed = await take()
+    claimed = await store.claim(wanted, worker, ttl=ttl, now=now)
+    if claimed is None and await _free_of_dead(store, wanted.connector.id, ttl=ttl, now=now):
+        claimed = await store.claim(wanted, worker, ttl=ttl, now=now)
     return claimed
 
 

@@ -190,14 +190,9 @@ class Worker:
     async def _take(self, job: SyncJob, connector: Connector) -> None:
         """Claims the job and runs it, unless job or connector have changed since they were read: the next look sees."""
         services = self._services
+        wanted = beginning(job, connector, services.worker, services.runtime.now())
         claimed = await claim(
-            services.store,
-            job,
-            connector,
-            services.worker,
-            ttl=services.service.lease,
-            now=services.runtime.time(),
-            **beginning(job, connector, services.worker, services.runtime.now()),
+            services.store, wanted, services.worker, ttl=services.service.lease, now=services.runtime.time()
         )
         if claimed is not None:
             run = self._run(claimed, resumed=job.started_at is not None)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from connectors.backends.ports import Claim, ConnectorState, DeadLetter, Lease
+from connectors.backends.ports import Claim, ClaimRequest, ConnectorState, DeadLetter, Lease
 from connectors.backends.records import (
     JobIds,
     apply_changes,
@@ -82,19 +82,10 @@ class MemoryStore:
         """Takes the lease with the next epoch; None while another worker's has not expired."""
         return self._take(connector_id, worker, ttl, now)
 
-    async def claim(
-        self,
-        job: SyncJob,
-        connector: Connector,
-        worker: str,
-        *,
-        ttl: float,
-        now: float,
-        job_changes: Mapping[str, Any],
-        connector_changes: Mapping[str, Any],
-    ) -> Claim | None:
+    async def claim(self, wanted: ClaimRequest, worker: str, *, ttl: float, now: float) -> Claim | None:
         """Takes the lease and changes job and connector; None while another worker's has not expired, or when one of
-        them is no longer the version that is given."""
+        them is no longer the version that was read."""
+        job, connector = wanted.job, wanted.connector
         held = self._jobs.get(job.id), self._connectors.get(connector.id)
         if [record.version if record else 0 for record in held] != [job.version, connector.version]:
             return None
@@ -102,8 +93,9 @@ class MemoryStore:
             lease = self._take(connector.id, worker, ttl, now)
             if lease is None:
                 return None
-            changed = self._change_job(job, job_changes), self._change_connector(connector.id, connector_changes)
-            return Claim(lease, *changed, self._copy_of_state(connector.id))
+            job = self._change_job(job, wanted.job_changes)
+            connector = self._change_connector(connector.id, wanted.connector_changes)
+            return Claim(lease, job, connector, self._copy_of_state(connector.id))
 
     async def renew(self, lease: Lease, *, ttl: float, now: float) -> Lease:
         """Extends it; raises LeaseLostError when it is no longer ours."""

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from connectors.backends.ports import Claim, ConnectorState, DeadLetter, Lease, Store
+from connectors.backends.ports import Claim, ClaimRequest, ConnectorState, DeadLetter, Lease, Store
 from connectors.byoc import Connector, JobStatus, SyncJob
 from connectors.errors import ConflictError, LeaseLostError, NotFoundError
 from tests.support.stored import NOW, leased, new, pending
@@ -231,10 +231,9 @@ async def test_commit_gives_no_lease_back_when_it_fails(store: Store, connector:
 async def claimed(
     store: Store, job: SyncJob, connector: Connector, worker: str = "w1", now: float = 1000
 ) -> Claim | None:
-    return await store.claim(
-        job, connector, worker, ttl=30, now=now, job_changes={"status": "in_progress", "started_at": NOW},
-        connector_changes={"last_sync_status": "in_progress"},
-    )  # fmt: skip
+    begun = {"status": "in_progress", "started_at": NOW}
+    wanted = ClaimRequest(job, connector, begun, {"last_sync_status": "in_progress"})
+    return await store.claim(wanted, worker, ttl=30, now=now)
 
 
 async def test_a_claim_takes_the_lease_and_changes_both_records(store: Store, connector: Connector) -> None:
@@ -284,9 +283,7 @@ async def test_one_of_many_claims_a_job(store: Store, connector: Connector) -> N
 async def test_a_claim_that_cannot_be_kept_changes_nothing(store: Store, connector: Connector) -> None:
     job = await pending(store, connector)
     with pytest.raises(TypeError):
-        await store.claim(
-            job, connector, "w", ttl=30, now=1000, job_changes={"error": "x"}, connector_changes={"error": {1}}
-        )
+        await store.claim(ClaimRequest(job, connector, {"error": "x"}, {"error": {1}}), "w", ttl=30, now=1000)
     assert (await store.job(job.id), await store.connector("one")) == (job, connector)
     assert (await store.state("one")).epoch == 0
 

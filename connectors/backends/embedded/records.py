@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from connectors.backends.embedded.connection import Database, with_rows
-from connectors.backends.ports import Claim, ConnectorState, Lease
+from connectors.backends.ports import Claim, ClaimRequest, ConnectorState, Lease
 from connectors.backends.records import JobIds, apply_changes, connector_snapshot, decode, encode, ended_at
 from connectors.byoc import (
     ENDED_JOB_STATUSES,
@@ -142,17 +142,8 @@ def _take(database: Database, connector_id: str, worker: str, ttl: float, now: f
     return ConnectorState(connector_id, row[0], worker, now + ttl, decode(row[1])) if row else None
 
 
-def claim(
-    database: Database,
-    job: SyncJob,
-    connector: Connector,
-    worker: str,
-    *,
-    ttl: float,
-    now: float,
-    job_changes: Mapping[str, Any],
-    connector_changes: Mapping[str, Any],
-) -> Claim | None:
+def claim(database: Database, wanted: ClaimRequest, worker: str, *, ttl: float, now: float) -> Claim | None:
+    job, connector = wanted.job, wanted.connector
     with database.writing():
         versions = database.execute(
             "SELECT (SELECT version FROM jobs WHERE id = ?), (SELECT version FROM connectors WHERE id = ?)",
@@ -165,8 +156,8 @@ def claim(
             return None
         return Claim(
             Lease(connector.id, worker, state.epoch, state.expires_at),
-            _change_job(database, job, job_changes),
-            _write_connector(database, connector, connector_changes),
+            _change_job(database, job, wanted.job_changes),
+            _write_connector(database, connector, wanted.connector_changes),
             state,
         )
 

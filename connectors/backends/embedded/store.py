@@ -9,7 +9,7 @@ from typing import Any
 from connectors.backends.embedded import letters as rows
 from connectors.backends.embedded import records
 from connectors.backends.embedded.thread import DatabaseThread
-from connectors.backends.ports import Claim, ConnectorState, DeadLetter, Lease
+from connectors.backends.ports import Claim, ClaimRequest, ConnectorState, DeadLetter, Lease
 from connectors.backends.records import JobIds
 from connectors.byoc import Connector, JobType, SyncJob, TriggerMethod
 
@@ -65,29 +65,10 @@ class EmbeddedStore:
         """Takes the lease with the next epoch; None while another worker's has not expired."""
         return await self._writer.change(records.acquire, connector_id, worker, ttl, now)
 
-    async def claim(
-        self,
-        job: SyncJob,
-        connector: Connector,
-        worker: str,
-        *,
-        ttl: float,
-        now: float,
-        job_changes: Mapping[str, Any],
-        connector_changes: Mapping[str, Any],
-    ) -> Claim | None:
+    async def claim(self, wanted: ClaimRequest, worker: str, *, ttl: float, now: float) -> Claim | None:
         """Takes the lease and changes job and connector; None while another worker's has not expired, or when one of
-        them is no longer the version that is given."""
-        return await self._writer.change(
-            records.claim,
-            job,
-            connector,
-            worker,
-            ttl=ttl,
-            now=now,
-            job_changes=job_changes,
-            connector_changes=connector_changes,
-        )
+        them is no longer the version that was read."""
+        return await self._writer.change(records.claim, wanted, worker, ttl=ttl, now=now)
 
     async def renew(self, lease: Lease, *, ttl: float, now: float) -> Lease:
         """Extends it; raises LeaseLostError when it is no longer ours."""

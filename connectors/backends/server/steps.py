@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from connectors.backends.ports import Claim, Lease
+from connectors.backends.ports import Claim, ClaimRequest, Lease
 from connectors.backends.records import apply_changes
 from connectors.backends.server.client import Client
 from connectors.backends.server.documents import Contention, Document, DocumentIndex, read_many
@@ -26,7 +26,6 @@ from connectors.backends.server.jobs import QUIET, is_quiet
 from connectors.backends.server.protocol import Records
 from connectors.backends.server.readable import connector_of, is_removed, job_of
 from connectors.backends.server.states import States, key, lost, state_of, taken, with_data
-from connectors.byoc import Connector, SyncJob
 from connectors.errors import LeaseLostError, NotFoundError, RetryableError
 
 __all__ = ["claim_step", "commit_step"]
@@ -88,16 +87,7 @@ async def commit_step(
 
 
 async def claim_step(
-    client: Client,
-    records: Records,
-    job: SyncJob,
-    connector: Connector,
-    worker: str,
-    *,
-    ttl: float,
-    now: float,
-    job_changes: Mapping[str, Any],
-    connector_changes: Mapping[str, Any],
+    client: Client, records: Records, wanted: ClaimRequest, worker: str, *, ttl: float, now: float
 ) -> Claim | None:
     """Takes the lease, then puts the job in progress: a worker that dies in between leaves a job that waits.
 
@@ -105,22 +95,22 @@ async def claim_step(
         RetryableError: others change the state all the time.
         TypeError: a value cannot be kept in a record.
     """
-    states = States(records.state)
-    wanted = [
+    states, job, connector = States(records.state), wanted.job, wanted.connector
+    places = [
         (states.index, key("connector", connector.id)),
         (records.jobs, job.id),
         (records.connectors, connector.id),
     ]
     contention = Contention()
     for _ in range(_TRIES):
-        held, *found = await read_many(client, wanted)
+        held, *found = await read_many(client, places)
         own, theirs = found
         if own is None or theirs is None or (own.version, theirs.version) != (job.version, connector.version):
             return None
         state = taken(state_of(connector.id, held), worker, ttl=ttl, now=now)
         if state is None:
             return None
-        made = _changed(own, job_changes, is_job=True), _changed(theirs, connector_changes, is_job=False)
+        made = _changed(own, wanted.job_changes, is_job=True), _changed(theirs, wanted.connector_changes, is_job=False)
         if await states.put(held, state) is not None:
             break
         await contention.pause()
@@ -135,7 +125,7 @@ async def claim_step(
     if there is None:
         try:
             there = await _again(
-                states, lease, records.connectors, connector.id, connector_changes, is_job=False, refresh=True
+                states, lease, records.connectors, connector.id, wanted.connector_changes, is_job=False, refresh=True
             )
         except (LeaseLostError, NotFoundError):  # removed at that very moment
             return None

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from connectors.backends.ports import Claim, ConnectorState, DeadLetter, Lease
+from connectors.backends.ports import Claim, ClaimRequest, ConnectorState, DeadLetter, Lease
 from connectors.backends.records import JobIds, apply_changes
 from connectors.backends.server.client import Client
 from connectors.backends.server.documents import Contention, Document
@@ -133,31 +133,10 @@ class ServerStore:
         """Takes the lease with the next epoch, by compare-and-set; None while another worker's has not expired."""
         return await (await self._states()).acquire(connector_id, worker, ttl=ttl, now=now)
 
-    async def claim(
-        self,
-        job: SyncJob,
-        connector: Connector,
-        worker: str,
-        *,
-        ttl: float,
-        now: float,
-        job_changes: Mapping[str, Any],
-        connector_changes: Mapping[str, Any],
-    ) -> Claim | None:
+    async def claim(self, wanted: ClaimRequest, worker: str, *, ttl: float, now: float) -> Claim | None:
         """Takes the lease and changes job and connector; None while another worker's has not expired, or when one of
-        them is no longer the version that is given. See `connectors.backends.server.steps` for how."""
-        records = await self._records()
-        return await claim_step(
-            self._client,
-            records,
-            job,
-            connector,
-            worker,
-            ttl=ttl,
-            now=now,
-            job_changes=job_changes,
-            connector_changes=connector_changes,
-        )
+        them is no longer the version that was read. See `connectors.backends.server.steps` for how."""
+        return await claim_step(self._client, await self._records(), wanted, worker, ttl=ttl, now=now)
 
     async def renew(self, lease: Lease, *, ttl: float, now: float) -> Lease:
         """Extends it; raises LeaseLostError when it is no longer ours."""
