@@ -10,7 +10,7 @@ and says what became of it:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -41,6 +41,7 @@ __all__ = [
     "StampPage",
     "Store",
     "WriteResult",
+    "unguarded",
 ]
 
 #: Bytes of the digest of a document's `_id`.
@@ -167,6 +168,10 @@ class SearchPage:
     hits: Sequence[Hit]
 
 
+def unguarded() -> None:
+    """Lets everything pass."""
+
+
 class Documents(Protocol):
     """What a sync does with the documents of an index."""
 
@@ -210,8 +215,12 @@ class Destination(Documents, Protocol):
         """Returns the number of documents for each index and connector, as `count` does, in few requests."""
         ...
 
-    async def purge(self, index: str, connector_id: str) -> int:
-        """Deletes all documents of the connector and returns their number."""
+    async def purge(self, index: str, connector_id: str, *, guard: Callable[[], object] = unguarded) -> int:
+        """Deletes all documents of the connector, some at a time, and returns their number.
+
+        Args:
+            guard: called before each of them; raises when no more may be deleted.
+        """
         ...
 
     async def search(self, index: str, query: str, *, limit: int = 10, offset: int = 0) -> SearchPage:

@@ -265,7 +265,7 @@ class Operations:
         """
         await self.connector(connector_id)
         async with self._alone(connector_id) as lease:
-            await self.store.commit(lease, job_id="", connector=_NEVER_SYNCED, state=_EMPTY | {"rewrite": True})
+            await self.store.commit(lease(), job_id="", connector=_NEVER_SYNCED, state=_EMPTY | {"rewrite": True})
 
     async def purge(self, connector_id: str, *, forget: Callable[[], Awaitable[None]] | None = None) -> int:
         """Deletes all documents and dead letters of the connector; returns the number of documents.
@@ -280,8 +280,10 @@ class Operations:
         """
         connector = await self.connector(connector_id)
         async with self._alone(connector_id) as lease:
-            await self.store.commit(lease, job_id="", connector=_NEVER_SYNCED, state=_EMPTY)
-            number = await self.destination.purge(connector.index_name, connector_id) if connector.index_name else 0
+            await self.store.commit(lease(), job_id="", connector=_NEVER_SYNCED, state=_EMPTY)
+            number = 0
+            if connector.index_name:
+                number = await self.destination.purge(connector.index_name, connector_id, guard=lease)
             await self.store.remove_dead_letters(connector_id)
             if forget is not None:
                 await forget()
@@ -316,7 +318,7 @@ class Operations:
         return await self.destination.purge(index, connector_id)
 
     @asynccontextmanager
-    async def _alone(self, connector_id: str) -> AsyncIterator[Lease]:
+    async def _alone(self, connector_id: str) -> AsyncIterator[Callable[[], Lease]]:
         """Holds the connector's lease, and cancels the jobs that wait."""
         async with hold(self.store, connector_id, self._worker, self._runtime) as lease:
             jobs = await self.store.jobs(connector_id=connector_id, statuses=UNFINISHED_JOB_STATUSES, limit=_SCAN)
@@ -324,7 +326,7 @@ class Operations:
             for job in jobs:  # also one that seems to run: its worker died
                 with suppress(ConflictError):  # somebody else cancelled it
                     await self.store.update_job(job.id, _canceled(now), statuses=UNFINISHED_JOB_STATUSES)
-            yield lease()
+            yield lease
 
 
 def _canceled(now: datetime) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from connectors.backends.ports import (
     SearchPage,
     StampPage,
     WriteResult,
+    unguarded,
 )
 from connectors.backends.query_language import Query, Term, parse_query
 from connectors.errors import IndexChangedError, NotFoundError
@@ -133,8 +134,9 @@ class MemoryDestination:
         """Returns the number of documents for each index and connector."""
         return [await self.count(index, connector_id) for index, connector_id in wanted]
 
-    async def purge(self, index: str, connector_id: str) -> int:
-        """Deletes all documents of the connector and returns their number."""
+    async def purge(self, index: str, connector_id: str, *, guard: Callable[[], object] = unguarded) -> int:
+        """Deletes all documents of the connector and returns their number, unless `guard` raises."""
+        guard()
         found = self._indices.get(index, _Index(""))
         own = [operation for by, operation in found.documents.values() if by.connector_id == connector_id]
         for operation in own:

@@ -22,7 +22,7 @@ from connectors.backends.ports import (
     IndexSpec,
     Operation,
 )
-from connectors.errors import IndexChangedError
+from connectors.errors import IndexChangedError, LeaseLostError
 
 
 class Recreates(Protocol):
@@ -254,6 +254,17 @@ async def test_purge_deletes_one_connectors_documents(destination: Destination, 
     assert await stamps(destination, handle) == {}
     late = await destination.write(handle, [put("id 7", 3, n=1)])
     assert kinds(late.failures) == {0: FailureKind.SUPERSEDED}
+
+
+async def test_a_purge_ends_where_its_guard_says_so(destination: Destination, handle: IndexHandle) -> None:
+    await destination.write(handle, [put("a"), put("b")])
+
+    def guard() -> None:
+        raise LeaseLostError("somebody else writes by now")
+
+    with pytest.raises(LeaseLostError):
+        await destination.purge("things", "one", guard=guard)
+    assert await destination.count("things") == 2
 
 
 async def test_indices_do_not_mix(destination: Destination, handle: IndexHandle) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from connectors.backends.ports import (
     Operation,
     StampPage,
     WriteResult,
+    unguarded,
 )
 from connectors.errors import RetryableError, SuspendSync
 from tests.simulation.kernel import LATEST
@@ -220,8 +221,8 @@ class DestinationClient:
         numbers: list[int] = await (await self._call("count_each")).count_each(wanted)
         return numbers
 
-    async def purge(self, index: str, connector_id: str) -> int:
-        number: int = await (await self._call("purge")).purge(index, connector_id)
+    async def purge(self, index: str, connector_id: str, *, guard: Callable[[], object] = unguarded) -> int:
+        number: int = await (await self._call("purge")).purge(index, connector_id, guard=guard)
         self._world.watch.purged(connector_id)
         return number
 

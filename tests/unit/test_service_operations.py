@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connectors.byoc import Connector, JobStatus, JobType, TriggerMethod
-from connectors.errors import ConfigurationError, ConflictError, NotFoundError, RetryableError
+from connectors.errors import ConfigurationError, ConflictError, LeaseLostError, NotFoundError, RetryableError
 from connectors.service.scheduler import Scheduler
 from connectors.source import Skipped
 from tests.support.service import Service, connector, play
@@ -149,11 +150,11 @@ def test_a_long_purge_keeps_its_lease(tmp_path: Path) -> None:
         await service.sync("a")
         purge = service.destination.purge
 
-        async def slow(index: str, connector_id: str) -> int:
+        async def slow(index: str, connector_id: str, *, guard: Callable[[], object]) -> int:
             await asyncio.sleep(1000)
-            return await purge(index, connector_id)
+            return await purge(index, connector_id, guard=guard)
 
-        service.destination.purge = slow  # type: ignore[method-assign]  # as with millions of documents
+        service.destination.purge = slow  # type: ignore[method-assign,assignment]  # as with millions of documents
         failures = iter([True])
 
         def fail_once(call: str) -> None:
@@ -173,15 +174,37 @@ def test_a_long_purge_keeps_its_lease(tmp_path: Path) -> None:
     play(scenario, tmp_path, connector("a"))
 
 
+def test_a_purge_that_lost_its_lease_deletes_no_more(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        await service.sync("a")
+        purge = service.destination.purge
+
+        async def stand_still(index: str, connector_id: str, *, guard: Callable[[], object]) -> int:
+            service.store.before = refuse_to_renew
+            await asyncio.sleep(70)
+            return await purge(index, connector_id, guard=guard)
+
+        def refuse_to_renew(call: str) -> None:
+            if call == "renew":
+                raise RetryableError("the store is locked")
+
+        service.destination.purge = stand_still  # type: ignore[method-assign,assignment]  # the process is stopped
+        with pytest.raises(LeaseLostError):
+            await service.operations.purge("a")
+        assert len(service.indexed()) == 3
+
+    play(scenario, tmp_path, connector("a"))
+
+
 def test_a_purge_that_fails_gives_the_connector_back(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         await service.sync("a")
 
-        async def fail(*_: Any) -> int:
+        async def fail(*_: Any, **__: Any) -> int:
             raise RetryableError("the destination is away")
 
         purge = service.destination.purge
-        service.destination.purge = fail  # type: ignore[method-assign,assignment]  # in passing
+        service.destination.purge = fail  # type: ignore[method-assign]  # in passing
         with pytest.raises(RetryableError):
             await service.operations.purge("a")
         service.destination.purge = purge  # type: ignore[method-assign]

@@ -18,6 +18,7 @@ from connectors.backends.ports import (
     SearchPage,
     StampPage,
     WriteResult,
+    unguarded,
 )
 
 __all__ = ["EmbeddedDestination"]
@@ -121,10 +122,12 @@ class EmbeddedDestination:
         """Returns the number of documents for each index and connector."""
         return await self._reader.run(reading.count_each, wanted)
 
-    async def purge(self, index: str, connector_id: str) -> int:
-        """Deletes all documents of the connector and returns their number."""
+    async def purge(self, index: str, connector_id: str, *, guard: Callable[[], object] = unguarded) -> int:
+        """Deletes all documents of the connector and returns their number. Raises what `guard` raises, which is called
+        before each transaction."""
         total = 0
         while True:
+            guard()
             count = await self._writer.run(writing.purge_some, index, connector_id, _DELETED_AT_ONCE, self._clock())
             total += count
             if count < _DELETED_AT_ONCE:

@@ -18,6 +18,7 @@ from connectors.backends.ports import (
     SearchPage,
     StampPage,
     WriteResult,
+    unguarded,
 )
 from connectors.backends.server.bulk import EMPTY_ID, STAMP, IndexMissingError, strip_stamp
 from connectors.backends.server.client import NDJSON, Client, Response
@@ -187,13 +188,15 @@ class ServerDestination:
                 raise RetryableError(f"{where}: {reason_of(answer.get('error'))}")
         return [int(answer["hits"]["total"]["value"]) if answer["status"] == 200 else 0 for answer in answers]
 
-    async def purge(self, index: str, connector_id: str) -> int:
-        """Deletes all documents of the connector and returns their number; those of other writers stay."""
+    async def purge(self, index: str, connector_id: str, *, guard: Callable[[], object] = unguarded) -> int:
+        """Deletes all documents of the connector and returns their number; those of other writers stay. Raises what
+        `guard` raises, which is called before each request."""
         total = 0
         while True:
             await self._client.request("POST", f"{path_of(index)}/_refresh")
             # A limited number at a time, so that no request outlasts its time-out. A document that is written
             # meanwhile is met again in the next round.
+            guard()
             response = await self._client.request(
                 "POST",
                 f"{path_of(index)}/_delete_by_query",
