@@ -50,6 +50,7 @@ class Outcome:
         violation: what broke a promise, None when nothing did.
         trace: moment, process, and what happened.
         seen: how often things happened, to know what the seeds exercise.
+        folder: where its files were; each run has another one, so the trace leaves it out.
     """
 
     plan: Plan
@@ -57,11 +58,12 @@ class Outcome:
     trace: list[tuple[float, str, tuple[Any, ...]]] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    folder: str = "/"
 
     def lines(self) -> Iterator[str]:
         """Yields the trace as text."""
         for moment, who, what in self.trace:
-            yield f"{moment:9.3f} {who:<9} {' '.join(map(_short, what))}"
+            yield f"{moment:9.3f} {who:<9} {' '.join(map(_short, what))}".replace(self.folder, "/")
 
     def digest(self) -> str:
         """Returns a hash of the trace: the same seed has the same."""
@@ -327,8 +329,8 @@ def _logged(world: World) -> Iterator[None]:
 def simulate(seed: int) -> Outcome:
     """Runs one seed."""
     plan = make_plan(seed)
-    outcome = Outcome(plan)
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    outcome = Outcome(plan, folder=f"{folder}/")
     random, disk = Random(f"world {seed}"), Disk()
 
     async def scenario() -> None:

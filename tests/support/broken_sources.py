@@ -245,7 +245,7 @@ class LeavesOut(Meddling):
 @breaks("test_the_event_loop_runs_on", found=r"could run for \d\d ms.*time.sleep", max_blocking=0.02)
 class Sleeps(ShelfDataSource):
     async def changed(self) -> bool:
-        time.sleep(0.03)  # noqa: ASYNC251 - that is what is wrong with it
+        time.sleep(0.09)  # noqa: ASYNC251 - that is what is wrong with it
         return await super().changed()
 
 

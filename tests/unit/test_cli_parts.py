@@ -244,6 +244,15 @@ async def test_the_first_signal_asks_to_stop() -> None:
                 await stop.wait()
 
 
+@pytest.fixture
+def hangup_heeded() -> Iterator[None]:
+    """As in a terminal, also where this process itself was started by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup_heeded")
 @pytest.mark.parametrize(("follows_file", "on_terminal"), [(False, False), (False, True), (True, True)])
 async def test_who_loses_the_terminal_stops_in_good_order(
     monkeypatch: pytest.MonkeyPatch, follows_file: bool, on_terminal: bool
@@ -256,6 +265,7 @@ async def test_who_loses_the_terminal_stops_in_good_order(
                 await stop.wait()
 
 
+@pytest.mark.usefixtures("hangup_heeded")
 async def test_a_daemon_that_is_told_to_reload_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     told, heard = asyncio.Event(), ""
 
