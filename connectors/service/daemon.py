@@ -164,6 +164,7 @@ class Daemon:
             connectors = {(await self._store.job(job_id)).connector_id for job_id in job_ids}
             open_jobs = list(job_ids)
             while not stop.is_set():
+                self._worker.freed.clear()  # what ends from here on, be it before we wait, is no reason to wait
                 await patiently(
                     lambda: self._worker.claim_next(connectors),
                     what="looking for work",
@@ -172,11 +173,14 @@ class Daemon:
                 )
                 if await self._is_over(open_jobs):
                     break
+                freed = asyncio.create_task(self._worker.freed.wait())
                 await asyncio.wait(
-                    [*self._worker.running.values(), stopped],
+                    [freed, stopped],
                     timeout=min(_LOOK, self._config.service.poll_interval),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
+                freed.cancel()
+                await asyncio.wait([freed])
         finally:
             for task in (monitor, stopped):
                 task.cancel()

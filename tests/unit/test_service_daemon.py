@@ -276,6 +276,23 @@ def test_once_syncs_every_connector_that_is_not_paused(tmp_path: Path) -> None:
     play(scenario, tmp_path, connector("a"), connector("bad"), connector("held"), connector("off", paused=True))
 
 
+def test_once_does_not_pause_when_jobs_end_while_it_looks_whether_all_are_over(tmp_path: Path) -> None:
+    async def scenario(service: Service) -> None:
+        daemon = service.daemon()
+
+        async def until_nothing_runs() -> None:
+            if running := daemon._worker.running.values():
+                await asyncio.wait(running)
+
+        service.store.before = lambda call: until_nothing_runs() if call == "job" else None
+        began = service.runtime.time()
+        jobs = await daemon.run_once(asyncio.Event())
+        assert {job.status for job in jobs} == {"completed"}
+        assert service.runtime.time() - began < 0.5
+
+    play(scenario, tmp_path, *(connector(f"c{number:02}", index=f"i{number:02}") for number in range(12)))
+
+
 def test_once_goes_on_with_what_was_suspended_and_waits_for_soon_tries(tmp_path: Path) -> None:
     async def scenario(service: Service) -> None:
         service.site.scripts["a"] = checkpointed(documents(range(20)), 1, pause=1.0)
