@@ -9,11 +9,11 @@ import os
 import sys
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from linecache import getline
 from pathlib import Path
 from types import FrameType
 from typing import Final, Self, TypeAlias
@@ -26,6 +26,8 @@ _BEAT: Final = 0.002
 _LOOK: Final = 0.005
 #: Threads of asyncio's own pool come and go as it likes.
 _POOL: Final = "asyncio_"
+#: Lines of code that are told of a place.
+_LINES: Final = 3
 _POLLS: Final = 0.02
 #: Seconds in which what was closed may end in the background.
 _PATIENCE: Final = 2.0
@@ -66,10 +68,10 @@ class LoopWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._beats()
-        if self._timer is not None:
+        if self._timer is not None:  # the one that may be due by now, too: what comes next is not in the block
             self._timer.cancel()
         self._ends.set()
+        self._beats()
         self._thread.join()
 
     def _beats(self) -> None:
@@ -95,11 +97,17 @@ class LoopWatch:
 
 
 def _place(frame: FrameType | None) -> str:
-    """Returns the innermost lines of code, without those of asyncio."""
-    if frame is None:
-        return ""
-    stack = [line for line in traceback.extract_stack(frame) if f"{os.sep}asyncio{os.sep}" not in line.filename]
-    return "\n".join(f"    {line.filename}:{line.lineno} in {line.name}: {line.line}" for line in stack[-3:])
+    """Returns the innermost lines of code, without those of asyncio.
+
+    Of these alone the files are read: `traceback` reads those of the whole stack, and until then it may look different.
+    """
+    found: list[tuple[str, int, str]] = []
+    while frame is not None and len(found) < _LINES:
+        file = frame.f_code.co_filename
+        if f"{os.sep}asyncio{os.sep}" not in file:
+            found.insert(0, (file, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return "\n".join(f"    {file}:{line} in {name}: {getline(file, line).strip()}" for file, line, name in found)
 
 
 @dataclass(frozen=True, slots=True)
