@@ -276,13 +276,19 @@ async def test_a_process_is_replaced_after_a_number_of_files(monkeypatch: pytest
 
 DAEMON = """
 import asyncio, sys
-from connectors.extraction import TextExtractor
+from contextlib import suppress
+from connectors.extraction import ExtractionError, TextExtractor
+
+async def keep_busy(extractor: TextExtractor, slow: bytes) -> None:
+    while True:
+        with suppress(ExtractionError):  # after some seconds its library gives the file up
+            await extractor.extract(slow, name="slow.pdf")
 
 async def main() -> None:
     extractor = TextExtractor(workers=2, timeout=600, memory=2**30, max_text_chars=1000)
     await extractor.start()
     slow = open(sys.argv[1], "rb").read()
-    tasks = [asyncio.create_task(extractor.extract(slow, name="slow.pdf"))]
+    tasks = [asyncio.create_task(keep_busy(extractor, slow))]
     await extractor.extract(b"<p>x", name="a.html")
     print("ready", flush=True)
     try:
@@ -300,7 +306,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process with one worker that is busy for hours and one that is idle."""
+    """A process with one worker that is always busy and one that is idle."""
     (tmp_path / "slow.pdf").write_bytes(SLOW)
     script = tmp_path / "daemon.py"
     script.write_text(DAEMON)
