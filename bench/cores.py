@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from bench.figures import FOLDER, Bench, environment, run_once, working_folder, write_config
+from bench.figures import FOLDER, Bench, environment, generated_connectors, run_once, working_folder, write_config
 
 __all__ = ["measure"]
 
@@ -38,16 +38,8 @@ def measure(scale: float) -> Bench:
     number = max(250, int(250_000 * scale))
     bench = Bench("i. More than one core")
     with working_folder() as folder:
-        connectors = [
-            {
-                "id": f"connector-{place}",
-                "service_type": "generated",
-                "index": f"index-{place}",
-                "configuration": {"documents": number},
-                "scheduling": {"full": f"every {_EVERY}s"},
-            }
-            for place in range(_CONNECTORS)
-        ]
+        schedule = {"full": f"every {_EVERY}s"}
+        connectors = generated_connectors(_CONNECTORS, number, indices=_CONNECTORS, scheduling=schedule)
         config = write_config(folder, connectors)
         run_once(config)
         found: dict[int, list[float]] = {workers: [] for workers in _WORKERS}

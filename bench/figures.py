@@ -18,7 +18,16 @@ from typing import Any, Final
 
 import yaml
 
-__all__ = ["FOLDER", "Bench", "Figure", "percentile", "run_once", "working_folder", "write_config"]
+__all__ = [
+    "FOLDER",
+    "Bench",
+    "Figure",
+    "generated_connectors",
+    "percentile",
+    "run_once",
+    "working_folder",
+    "write_config",
+]
 
 FOLDER: Final = Path(__file__).parent.parent
 
@@ -114,6 +123,20 @@ def write_config(folder: Path, connectors: list[dict[str, Any]], **blocks: Any) 
     }
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+def generated_connectors(number: int, documents: int, *, indices: int, **more: Any) -> list[dict[str, Any]]:
+    """Returns connectors of the generated source, which share so many indices; `more` is declared of each."""
+    return [
+        {
+            "id": f"connector-{place}",
+            "service_type": "generated",
+            "index": f"index-{place % indices}",
+            "configuration": {"documents": documents},
+            **more,
+        }
+        for place in range(number)
+    ]
 
 
 def run_once(config: Path, *, null: bool = False) -> dict[str, Any]:

@@ -6,7 +6,7 @@ default. "again" is a second sync of all, in which nothing has changed.
 
 from __future__ import annotations
 
-from bench.figures import Bench, run_once, working_folder, write_config
+from bench.figures import Bench, generated_connectors, run_once, working_folder, write_config
 
 __all__ = ["measure"]
 
@@ -18,16 +18,7 @@ def measure(scale: float) -> Bench:
     number = max(10, int(500 * scale))
     bench = Bench("h. Many connectors")
     with working_folder() as folder:
-        connectors = [
-            {
-                "id": f"connector-{place}",
-                "service_type": "generated",
-                "index": f"index-{place % 20}",
-                "configuration": {"documents": _DOCUMENTS},
-            }
-            for place in range(number)
-        ]
-        config = write_config(folder, connectors)
+        config = write_config(folder, generated_connectors(number, _DOCUMENTS, indices=20))
         for what, outcome in [("first", "indexed"), ("again", "unchanged")]:
             said = run_once(config)
             assert said["counters"][outcome] == number * _DOCUMENTS, said
